@@ -148,6 +148,9 @@ class TensorList:
         """
         if dtype is None and self.tensors[0].dtype.itemsize < 4:
             dtype = torch.float32
+        if torch.compiler.is_compiling():  # as in dot
+            parts = [torch.linalg.vector_norm(t, ord, dtype=dtype) for t in self.tensors]
+            return torch.linalg.vector_norm(torch.stack(parts), ord)
         norms = torch._foreach_norm(self.tensors, ord, dtype)
         return torch.linalg.vector_norm(torch.stack(norms), ord)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from selftune.optim.bucket import Bucket, Cohort, Group, State, cohorts
 from selftune.optim.checkpoint import restoring
-from selftune.optim.compiled import run_compiled
+from selftune.optim.compiled import joined, run_compiled
 from selftune.optim.evaluation import EvaluationWeights
 from selftune.optim.execution import LOW_PRECISION, Rule, in_float32, run
 from selftune.optim.foreign import in_our_form
@@ -113,7 +113,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
         if not stepping:
             return
         self._require_training_weights()
-        buckets = [(cohort, list(cohort.buckets(grads=True))) for cohort in stepping]
+        buckets = [(cohort, self._buckets(cohort)) for cohort in stepping]
         finite, *measured = total(
             [(c.shards, self._measured(b)) for c, parts in buckets for b in parts],
             self.partition,
@@ -129,7 +129,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
             numbers = cohort.advance(self.advance)
             if cohort.group["compile"]:
                 options = self._options(cohort.group)
-                ran = run_compiled(self.update, cohort, options, numbers, verdict.ok)
+                ran = run_compiled(self.update, cohort, parts, options, numbers, verdict.ok)
             else:
                 ran = (run(self.update, b.given(numbers), verdict.ok) for b in parts)
             sums.extend((cohort.shards, part) for part in ran)
@@ -142,6 +142,9 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
                 ]
             self.estimate(*total(sums, self.partition))
         verdict.over_what_was_learnt()
+
+    def _buckets(self, cohort: Cohort) -> list[Bucket]:
+        return joined(cohort) if cohort.group["compile"] else list(cohort.buckets(grads=True))
 
     def _measured(self, b: Bucket) -> list[Tensor]:
         """A norm that is finite if all gradients and their squares are, then the rule's sums."""

@@ -1,8 +1,8 @@
 """Rules as compiled kernels: one pass over memory, whatever a rule's number of operations.
 
 A kernel takes 1-D tensors of any length, so one compilation serves all parameters. Large ones
-are taken as they are; small ones lie side by side in packs. Numbers enter as 0-d tensors: a new
-learning rate compiles nothing.
+are taken as they are; small ones lie side by side in packs. All numbers enter in one tensor: a
+new learning rate compiles nothing, and a launch has few arguments to check.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from selftune.tensor_list import TensorList
 
 # From this size on a kernel's launch is small beside its work.
 LARGE = 2**16
-# What is copied in and out of a step takes at most this many elements.
+# Small parameters and gradients are copied for a step, at most this many elements to a pack.
 PACK = 2**22
+
+# Numbers by name, as they lie in one tensor: how many belong to a name, 0 for one that is alone.
+Layout = tuple[tuple[str, int], ...]
 
 
 class Large:
@@ -35,7 +38,7 @@ class Large:
     def tensors(self) -> dict[str, Tensor]:
         return {"param": _flat(self.p), "grad": _flat(plain_grad(self.p)), **self.states}
 
-    def write_back(self, param: Tensor) -> None:
+    def write_back(self) -> None:
         # The kernel wrote into the parameter's memory; autograd has to know.
         torch.autograd.graph.increment_version(self.p)
 
@@ -44,28 +47,39 @@ class Pack:
     """Small parameters side by side in one 1-D tensor.
 
     The members' states become views of the pack's, for good; parameters and gradients are
-    copied in for each step, and parameters out again.
+    copied in for each step, and parameters out again. The memory for that, 2 words an element,
+    is kept: new memory costs a CPU more than the copies.
     """
 
     def __init__(self, members: list[Tensor], states: list[State], names: list[str]) -> None:
         self.members = members
-        self.sizes = [plain(p).numel() for p in members]
-        self.states: dict[str, Tensor] = {}
+        first = members[0]
+        self.are_plain = not is_sharded(first) and not first.is_complex()
+        self.memory = {
+            "param": _side_by_side(self._params()),
+            "grad": _side_by_side(self._grads()),
+            **{name: _side_by_side([plain(state[name]) for state in states]) for name in names},
+        }
+        self.params = TensorList(_split(self.memory["param"], self._params()))
+        self.grads = TensorList(_split(self.memory["grad"], self._grads()))
         for name in names:
-            self.states[name] = _side_by_side([state[name] for state in states])
-            views = self.states[name].split([plain(state[name]).numel() for state in states])
+            views = _split(self.memory[name], [plain(state[name]) for state in states])
             for state, view in zip(states, views, strict=True):
                 state[name] = _like(state[name], view)
 
     def tensors(self) -> dict[str, Tensor]:
-        grad = _side_by_side([plain_grad(p) for p in self.members])
-        return {"param": _side_by_side(self.members), "grad": grad, **self.states}
+        self.params.copy_(TensorList(self._params()))
+        self.grads.copy_(TensorList(self._grads()))
+        return self.memory
 
-    def write_back(self, param: Tensor) -> None:
-        members = [plain(p) for p in self.members]
-        parts = param.split(self.sizes)
-        views = [part.view(p.shape) for part, p in zip(parts, members, strict=True)]
-        TensorList(members).copy_(TensorList(views))
+    def write_back(self) -> None:
+        TensorList(self._params()).copy_(self.params)
+
+    def _params(self) -> list[Tensor]:
+        return self.members if self.are_plain else [plain(p) for p in self.members]
+
+    def _grads(self) -> list[Tensor]:
+        return [p.grad if self.are_plain else plain_grad(p) for p in self.members]  # pyright: ignore
 
 
 def pieces(cohort: Cohort) -> list[Large | Pack]:
@@ -89,29 +103,46 @@ def pieces(cohort: Cohort) -> list[Large | Pack]:
     return found
 
 
-def run_compiled(
-    rule: Rule, cohort: Cohort, options: Group, numbers: State, ok: Tensor | None
-) -> Iterator[list[Tensor]]:
-    """Run a rule on all of a cohort; yields the sums of each piece."""
-    group, constants = _as_tensors(options, cohort.device)
-    numbers, more = _as_tensors(numbers, cohort.device)
-    kernel = _kernel(rule, tuple(constants.items()), tuple(more.items()))
+def joined(cohort: Cohort) -> list[Bucket]:
+    """The cohort in buckets of one tensor of each kind: those of its pieces."""
     if cohort.pieces is None:
         cohort.pieces = pieces(cohort)
-    for piece in cohort.pieces:
-        tensors = piece.tensors()
-        yield kernel(tensors, group, numbers, ok)
-        piece.write_back(tensors["param"])
+    return [
+        Bucket(group=cohort.group, **{n: TensorList([t]) for n, t in piece.tensors().items()})
+        for piece in cohort.pieces
+    ]
+
+
+def run_compiled(
+    rule: Rule,
+    cohort: Cohort,
+    parts: list[Bucket],
+    options: Group,
+    numbers: State,
+    ok: Tensor | None,
+) -> Iterator[list[Tensor]]:
+    """Run a rule on the buckets that `joined` made of a cohort; yields the sums of each."""
+    layouts, flat, constants = _laid_out([options, numbers], cohort.device)
+    for piece, b in zip(cohort.pieces, parts, strict=True):
+        lists = {name: value for name, value in vars(b).items() if name != "group"}
+        kernel = _kernel(rule, tuple(lists), layouts, constants)
+        yield kernel([value.tensors[0] for value in lists.values()], flat, ok)
+        piece.write_back()
 
 
 @functools.cache
-def _kernel(rule: Rule, group_constants: Any, constants: Any) -> Callable[..., list[Tensor]]:
-    def kernel(
-        tensors: dict[str, Tensor], group: Group, numbers: State, ok: Tensor | None
-    ) -> list[Tensor]:
-        lists = {name: TensorList([tensor]) for name, tensor in tensors.items()}
-        options = {**group, **dict(group_constants)}
-        return run(rule, Bucket(group=options, **lists, **numbers, **dict(constants)), ok)
+def _kernel(
+    rule: Rule, names: tuple[str, ...], layouts: tuple[Layout, ...], constants: tuple[Any, ...]
+) -> Callable[..., list[Tensor]]:
+    def kernel(tensors: list[Tensor], flat: Tensor, ok: Tensor | None) -> list[Tensor]:
+        lists = {name: TensorList([tensor]) for name, tensor in zip(names, tensors, strict=True)}
+        values = iter(flat.unbind())
+        group, numbers = (
+            {name: tuple(next(values) for _ in range(n)) if n else next(values) for name, n in row}
+            for row in layouts
+        )
+        group.update(constants[0])
+        return run(rule, Bucket(group=group, **lists, **numbers, **dict(constants[1])), ok)
 
     # Compiled code is kept, and its number limited, per code object: each rule gets its own.
     kernel.__code__ = kernel.__code__.replace(co_name=rule.__qualname__)
@@ -120,25 +151,35 @@ def _kernel(rule: Rule, group_constants: Any, constants: Any) -> Callable[..., l
     return torch.compile(kernel, dynamic=True, options=options)
 
 
-def _as_tensors(options: dict[str, Any], device: torch.device) -> tuple[State, State]:
-    """Floats (also in tuples) and tensors as 0-d tensors; all else as constants."""
-    floats = {
-        name: value if isinstance(value, tuple) else (value,)
-        for name, value in options.items()
-        if isinstance(value, float) or (isinstance(value, tuple) and value)
-    }
-    # All in one transfer; float64 so that 1 - beta keeps its digits.
+def _laid_out(
+    rows: list[dict[str, Any]], device: torch.device
+) -> tuple[tuple[Layout, ...], Tensor, tuple[Any, ...]]:
+    """Floats (also in tuples) and 0-d tensors in one tensor, and where they lie; all else as
+    constants."""
+    # float64 so that 1 - beta keeps its digits.
     dtype = torch.float32 if device.type == "mps" else torch.float64
-    flat = [number for values in floats.values() for number in values]
-    rows = iter(torch.tensor(flat, dtype=dtype, device=device).unbind())
-    numbers: State = {}
-    for name, values in floats.items():
-        entry = tuple(next(rows) for _ in values)
-        numbers[name] = entry if isinstance(options[name], tuple) else entry[0]
-    tensors = {name: value for name, value in options.items() if isinstance(value, Tensor)}
-    known = floats.keys() | tensors.keys()
-    constants = {name: value for name, value in options.items() if name not in known}
-    return {**numbers, **tensors}, constants
+    layouts: list[Layout] = []
+    constants: list[Any] = []
+    values: list[Any] = []
+    for row in rows:
+        variable = {name: value for name, value in row.items() if _varies(value)}
+        layouts.append(
+            tuple((n, len(v) if isinstance(v, tuple) else 0) for n, v in variable.items())
+        )
+        constants.append(tuple((n, v) for n, v in row.items() if n not in variable))
+        for value in variable.values():
+            values.extend(value if isinstance(value, tuple) else [value])
+    # What the host knows goes over in one transfer; what it does not is never read.
+    known = [0.0 if isinstance(v, Tensor) and v.device == device else float(v) for v in values]
+    flat = torch.tensor(known, dtype=dtype, device=device)
+    for i, value in enumerate(values):
+        if isinstance(value, Tensor) and value.device == device:
+            flat[i] = value
+    return tuple(layouts), flat, tuple(constants)
+
+
+def _varies(value: Any) -> bool:
+    return isinstance(value, float | Tensor) or (isinstance(value, tuple) and value != ())
 
 
 def _flat(tensor: Any) -> Tensor:
@@ -149,9 +190,18 @@ def _flat(tensor: Any) -> Tensor:
     return flat.set_(storage, offset, torch.Size([memory.numel()]), (1,))  # pyright: ignore
 
 
+def _side_by_side(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+def _split(memory: Tensor, like: list[Tensor]) -> list[Tensor]:
+    """What lies side by side, each in its own shape."""
+    parts = memory.split([tensor.numel() for tensor in like])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, like, strict=True)]
+
+
 def _like(old: Any, memory: Tensor) -> Tensor:
     """A state of the old one's shape, and sharded like it, in other memory."""
-    memory = memory.view(plain(old).shape)
     if not is_sharded(old):
         return memory
     return type(old).from_local(
@@ -163,7 +213,3 @@ def _has_other_shapes(cohort: Cohort) -> bool:
     """Whether a state is not shaped like its parameter: a number per tensor, a sample."""
     pairs = zip(cohort.members, cohort.states, strict=True)
     return any(plain(state[n]).shape != plain(p).shape for p, state in pairs for n in cohort.names)
-
-
-def _side_by_side(tensors: list[Any]) -> Tensor:
-    return torch.cat([plain(tensor).reshape(-1) for tensor in tensors])

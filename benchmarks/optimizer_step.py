@@ -35,6 +35,8 @@ OURS = (
     "DAdaptSGD",
     "DAdaptAdam",
     "ScheduleFreeProdigy",
+    "ScheduleFreePlus",
+    "DAdaptAdaGrad",
 )
 PEERS = {  # the name in the table: module, class
     "schedulefree AdamW": ("schedulefree", "AdamWScheduleFree"),
@@ -93,7 +95,7 @@ def profiled(optimizer: torch.optim.Optimizer) -> tuple[int, int, int]:
     """Of one step: ATen calls, reads back to the host, and, on a CPU, the most bytes held at once
     beyond those held before it."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        optimizer.step()
+        optimizer.step(**_loss(optimizer))
     events = [event for event in profiler.events() or [] if event.name.startswith("aten::")]
     calls = sum(
         event.cpu_parent is None or not event.cpu_parent.name.startswith("aten::")
@@ -123,7 +125,7 @@ def seconds(optimizer: torch.optim.Optimizer, device: str) -> float:
     """Of one step, the device's work included."""
     _synchronize(device)
     start = time.perf_counter()
-    optimizer.step()
+    optimizer.step(**_loss(optimizer))
     _synchronize(device)
     return time.perf_counter() - start
 
@@ -140,7 +142,7 @@ def measure(name: str, options: argparse.Namespace) -> None:
         if hasattr(optimizer, "train"):
             optimizer.train()  # pyright: ignore
         first = seconds(optimizer, options.device)
-        optimizer.step()
+        optimizer.step(**_loss(optimizer))
         calls, reads, peak = profiled(optimizer)
         words = state_words(optimizer, params)
         megabytes = f"{peak / 1e6:.1f}" if options.device == "cpu" else "-"
@@ -178,6 +180,11 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     for name in PROBLEMS if options.problem == "all" else [options.problem]:
         measure(name, options)
+
+
+def _loss(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """What a step has to be given."""
+    return {"loss": 1.0} if getattr(optimizer, "takes_loss", False) else {}
 
 
 def _synchronize(device: str) -> None:

@@ -23,6 +23,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
+from benchmarks.conformance.problem import loss_for
 from benchmarks.ranks import in_worlds
 from selftune import optim
 from selftune.optim import partitioned
@@ -56,12 +57,16 @@ class Run:
 class Bank(nn.Module):
     """Networks of the same initial weights that do not know of each other."""
 
+    losses: Tensor  # of the last batch, on this rank
+
     def __init__(self, names: list[str], widths: tuple[int, ...], dtype: torch.dtype) -> None:
         super().__init__()
         self.nets = nn.ModuleDict({name: network(widths, dtype) for name in names})
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return torch.stack([(net(x) - y).square().mean() for net in self.nets.values()]).sum()
+        losses = [(net(x) - y).square().mean() for net in self.nets.values()]
+        self.losses = torch.stack(losses).detach()
+        return torch.stack(losses).sum()
 
 
 def network(widths: tuple[int, ...], dtype: torch.dtype) -> nn.Sequential:
@@ -131,16 +136,17 @@ class Way:
     data_ranks: Callable[[int], int] = lambda world: world  # how many share a batch
     zero: bool = False  # ZeroRedundancyOptimizer
     partitioned: bool = False  # an optimizer of ours has to be told that it holds a part
+    own_loss: bool = False  # a step is given the loss of the rank's own part of the batch
 
 
 WAYS = {
     "DDP": Way(ddp),
     "FSDP2": Way(fsdp2),
-    "FSDP2 uneven": Way(fsdp2, widths=UNEVEN),
+    "FSDP2 uneven": Way(fsdp2, widths=UNEVEN, own_loss=True),
     "HSDP": Way(hsdp),
     "tensor parallel": Way(tensor_parallel, data_ranks=lambda world: 1),
     "tensor parallel x FSDP2": Way(tensor_parallel_fsdp2, data_ranks=lambda world: world // 2),
-    "ZeRO": Way(ddp, zero=True, partitioned=True),
+    "ZeRO": Way(ddp, zero=True, partitioned=True, own_loss=True),
     # Two tensors for up to four ranks.
     "ZeRO, idle ranks": Way(ddp, widths=(6, 1), zero=True, partitioned=True),
     "FSDP1": Way(fsdp1, partitioned=True),
@@ -173,6 +179,7 @@ class Training:
         ranks = plan.data_ranks(dist.get_world_size()) if way else 1
         first = dist.get_rank() * ranks // dist.get_world_size() if way else 0
         self.mine = slice(first, None, ranks)  # of a batch
+        self.own_loss = plan.own_loss or not way
         self.runs = {name: Run([], None, set()) for name in runners}
 
     def steps(self, steps: range) -> None:
@@ -181,12 +188,16 @@ class Training:
             x, y = (part[self.mine].to(self.dtype) for part in batch(step, self.order))
             self.divided.zero_grad()
             self.divided(x, y).backward()
-            for name, optimizer in self.optimizers.items():
+            losses = self.bank.losses
+            if not self.own_loss:
+                dist.all_reduce(losses)
+                losses /= dist.get_world_size()
+            for (name, optimizer), loss in zip(self.optimizers.items(), losses, strict=True):
                 if step in (5, 6):
                     params = self.bank.nets[name].named_parameters()
                     next(p for key, p in params if key.endswith("0.bias")).grad = None
                 if self.runs[name].error is None:
-                    _step(optimizer, self.runs[name])
+                    _step(optimizer, loss, self.runs[name])
 
     def finished(self) -> dict[str, Run]:
         for name, run in self.runs.items():
@@ -228,10 +239,11 @@ def _optimizer(net: nn.Module, runner: Runner, plan: Way) -> torch.optim.Optimiz
     return optimizer
 
 
-def _step(optimizer: torch.optim.Optimizer, run: Run) -> None:
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor, run: Run) -> None:
+    inner = getattr(optimizer, "optim", optimizer)
     with counted_all_reduces() as calls:
         try:
-            optimizer.step()
+            optimizer.step(**loss_for(inner, loss))
         except Exception as error:
             run.error = f"{type(error).__name__}: {error}"
     run.all_reduces.add(len(calls))

@@ -61,10 +61,23 @@ def give_gradients(params: Iterable[Tensor], step: int) -> None:
         p.grad = p.detach() - 1 + 0.5 * noise.to(device=p.device, dtype=p.dtype)
 
 
+def take_step(optimizer: Any, loss: Any = None) -> None:
+    optimizer.step(**loss_for(optimizer, loss))
+
+
+def loss_for(optimizer: Any, loss: Any = None) -> dict[str, Any]:
+    """What `step` has to be given: nothing, or a loss; without another, the bowl's."""
+    if not getattr(optimizer, "takes_loss", False):
+        return {}
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    with torch.no_grad():
+        return {"loss": bowl(p for p in params if p.grad is not None) if loss is None else loss}
+
+
 def train(optimizer: Any, steps: Iterable[int]) -> None:
     for step in steps:
         give_gradients([p for group in optimizer.param_groups for p in group["params"]], step)
-        optimizer.step()
+        take_step(optimizer)
 
 
 def twins(params: Iterable[Tensor]) -> list[Tensor]:
@@ -114,7 +127,7 @@ def descend(optimizer: Any, params: list[Tensor], plans: Iterable[Any] = ()) -> 
     for _ in range(500):
         optimizer.zero_grad()
         bowl(params).backward()
-        optimizer.step()
+        take_step(optimizer)
         for plan in plans:
             plan.step()
     if hasattr(optimizer, "eval"):

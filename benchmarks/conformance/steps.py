@@ -17,7 +17,9 @@ from benchmarks.conformance.problem import (
     check,
     descend,
     give_gradients,
+    loss_for,
     same,
+    take_step,
     train,
     trained,
     twins,
@@ -41,7 +43,7 @@ def a_step_with_zero_gradients_does_nothing(make: Make) -> None:
     for p in params:
         p.grad = torch.zeros_like(p)
     for _ in range(3):
-        optimizer.step()
+        take_step(optimizer)
     assert same(params, before)
 
 
@@ -118,7 +120,7 @@ def complex_parameters_train_as_their_real_views(make: Make) -> None:
         assert real.grad is not None
         p.grad = torch.view_as_complex(real.grad.clone())
         for optimizer in optimizers:
-            optimizer.step()
+            take_step(optimizer)
     torch.testing.assert_close(torch.view_as_real(p.detach()), real.detach())
 
 
@@ -157,7 +159,7 @@ def gradients_are_not_written(make: Make) -> None:
     optimizer, params = trained(make)
     give_gradients(params, 5)
     before = [p.grad.clone() for p in params if p.grad is not None]
-    optimizer.step()
+    take_step(optimizer)
     assert same([p.grad for p in params], before)
 
 
@@ -184,7 +186,7 @@ def nothing_is_read_back_to_the_host(make: Make) -> None:
     for _ in range(3):
         for p in params:
             p.grad = torch.empty_like(p)
-        optimizer.step()
+        take_step(optimizer)
 
 
 @check
@@ -211,12 +213,12 @@ def a_step_in_the_backward_pass_is_a_step(make: Make) -> None:
     optimizers = {p: make([p]) for p in params}
     by_hand = [make([p]) for p in others]
     for p in params:
-        p.register_post_accumulate_grad_hook(lambda p: optimizers[p].step())
+        p.register_post_accumulate_grad_hook(lambda p: take_step(optimizers[p]))
     for _ in range(3):
         bowl(params).backward()
         bowl(others).backward()
         for optimizer in by_hand:
-            optimizer.step()
+            take_step(optimizer)
         for p in (*params, *others):
             p.grad = None
     assert same(params, others)
@@ -270,8 +272,8 @@ def a_compiled_step_is_at_most_two_graphs_and_the_same_step(make: Make) -> None:
     for number in range(8):
         give_gradients(params, number)
         give_gradients(others, number)
-        step()
-        other.step()
+        step(**loss_for(optimizer))
+        take_step(other)
         early = len(graphs) if number == 3 else early
     torch._dynamo.reset()
     assert early <= 2
@@ -302,7 +304,7 @@ def parameters_may_be_frozen_and_unfrozen(make: Make) -> None:
         before = params[0].clone()
         if 5 <= step < 10:
             params[0].grad = None
-        optimizer.step()
+        take_step(optimizer)
         assert torch.equal(params[0], before) == (5 <= step < 10) or step < 5
     assert all(p.isfinite().all() for p in params)
 
@@ -315,10 +317,10 @@ def a_late_first_step_is_no_larger_than_another(make: Make) -> None:
     for step in range(1000):
         early.grad = torch.full((3,), (-1.0) ** step)
         before = early.detach().clone()
-        optimizer.step()
+        take_step(optimizer)
         largest = max(largest, (early - before).abs().max().item())
     late.grad = torch.ones(3)
-    optimizer.step()
+    take_step(optimizer)
     assert late.abs().max().item() <= 2 * largest
 
 
@@ -329,7 +331,7 @@ def a_scaler_skips_a_step_without_a_trace(make: Make) -> None:
     before = copy.deepcopy((optimizer.state_dict(), params))
     optimizer.zero_grad()
     scaler.scale(bowl(params) * torch.inf).backward()
-    scaler.step(optimizer)
+    scaler.step(optimizer, **loss_for(optimizer))
     scaler.update()
     assert same((optimizer.state_dict(), params), before)
     assert scaler.get_scale() == 1.0

@@ -14,5 +14,6 @@ from selftune.optim.prodigy import Prodigy as Prodigy
 from selftune.optim.schedule_free import ScheduleFreeAdamW as ScheduleFreeAdamW
 from selftune.optim.schedule_free import ScheduleFreeRAdam as ScheduleFreeRAdam
 from selftune.optim.schedule_free import ScheduleFreeSGD as ScheduleFreeSGD
+from selftune.optim.schedule_free_plus import ScheduleFreePlus as ScheduleFreePlus
 from selftune.optim.schedule_free_prodigy import ScheduleFreeProdigy as ScheduleFreeProdigy
 from selftune.optim.schedule_free_wrapper import ScheduleFree as ScheduleFree

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from selftune.optim.compiled import joined, run_compiled
 from selftune.optim.evaluation import EvaluationWeights
 from selftune.optim.execution import LOW_PRECISION, Rule, in_float32, run
 from selftune.optim.foreign import in_our_form
-from selftune.optim.sharding import Shards, hidden_partition, total
+from selftune.optim.sharding import Shards, hidden_partition, is_sharded, total, with_mean
 from selftune.optim.skipping import Verdict, count_skip
 
 
@@ -32,6 +32,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
     estimate that would not be finite keeps its value.
     """
 
+    takes_loss: ClassVar[bool] = False  # a step needs the loss: the last sum for `prepare`
     partition: Shards = ()  # see `partitioned`
     _cohorts: list[Cohort]  # what steps
     _resting: list[Cohort]  # what has stepped before, and has no gradient now
@@ -92,32 +93,35 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
     # -- a step -------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def step(self, closure: Callable[[], Any] | None = None, loss: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One step from the gradients in `p.grad`; parameters without one are left alone.
 
         A group whose lr is 0 is frozen: nothing of it moves or is counted.
-        Raises RuntimeError at the evaluation weights.
+        loss: what the gradients are of, a tensor or a number, where no closure returns it. Only
+            some methods use it, but all take it, so that loops need not differ.
+        Raises RuntimeError at the evaluation weights, and ValueError without a needed loss.
         """
-        loss = None
         if closure is not None:
             self._require_training_weights()
             with torch.enable_grad():
                 loss = closure()
-        self._step()
+        self._step(loss)
         return loss
 
     @torch.compiler.disable()
-    def _step(self) -> None:
+    def _step(self, loss: Any) -> None:
         self.settle()
         stepping = self._stepping()
         if not stepping:
             return
         self._require_training_weights()
         buckets = [(cohort, self._buckets(cohort)) for cohort in stepping]
-        finite, *measured = total(
-            [(c.shards, self._measured(b)) for c, parts in buckets for b in parts],
-            self.partition,
-        )
+        terms = [(c.shards, self._measured(b)) for c, parts in buckets for b in parts]
+        if self.takes_loss:
+            terms = with_mean(terms, self._needed(loss), self.partition)
+        finite, *measured = total(terms, self.partition)
+        if self.takes_loss:
+            finite = finite + 0 * measured[-1]  # not finite if the loss is not
         verdict = Verdict(finite, stepping, self.param_groups)
         if verdict.skipped:
             count_skip(type(self).__name__, self.param_groups)
@@ -156,6 +160,17 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
         verdict, self._verdict = self._verdict, None
         if verdict is not None and not verdict.over_what_was_counted():
             count_skip(type(self).__name__, self.param_groups)
+
+    def _needed(self, loss: Any) -> Tensor:
+        if loss is None:
+            name = type(self).__name__
+            raise ValueError(f"{name}.step() needs the loss: step(loss=loss) or step(closure)")
+        if is_sharded(loss):
+            loss = loss.full_tensor()
+        number = torch.as_tensor(loss, dtype=None if isinstance(loss, Tensor) else torch.float64)
+        if number.numel() != 1:
+            raise ValueError(f"the loss must be one number, got the shape {tuple(number.shape)}")
+        return number.detach().reshape(())
 
     def _stepping(self) -> list[Cohort]:
         """What steps now: parameters with a gradient in groups whose lr is not 0."""

@@ -58,17 +58,18 @@ def interpolations(beta: float, c: Scalar, counts: State) -> dict[str, Scalar]:
     }
 
 
-def learn_share(groups: list[Group], step_size: Tensor) -> None:
+def learn_share(groups: list[Group], step_size: Tensor, warmup: int = 0) -> None:
     """Before a step of a size that is estimated: its weight among all steps.
 
     As in `own_share` a step's weight is (its number)^r * (largest step size so far)^2. `window` is
-    the sum of the weights in units of the newest, so that c = 1 / window.
+    the sum of the weights in units of the newest, so that c = 1 / window. The first `warmup` steps
+    are forgotten.
     """
     first = groups[0]
     k = first["k"] + 1
     largest = torch.maximum(first["largest_step"], step_size)
     growth = largest.clamp(min=torch.finfo(torch.float32).tiny) / first["largest_step"]
-    window = 1 + first["window"] * ((k - 1) / k) ** first["r"] / growth**2
+    window = 1 + first["window"] * (k > warmup + 1) * ((k - 1) / k) ** first["r"] / growth**2
     for group in groups:
         group["k"].copy_(k)
         group["largest_step"].copy_(largest)

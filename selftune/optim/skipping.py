@@ -70,8 +70,8 @@ def count_skip(name: str, groups: list[Group]) -> None:
     """Count a skipped step in every group; the first one warns."""
     if groups[0]["skipped_steps"] == 0:
         warnings.warn(
-            f"{name} skipped a step: a gradient, or its square, was not finite. Further skipped "
-            'steps are only counted, in param_groups[0]["skipped_steps"].',
+            f"{name} skipped a step: a gradient, its square, or a needed loss was not finite. "
+            'Further skipped steps are only counted, in param_groups[0]["skipped_steps"].',
             stacklevel=_depth_of_the_caller(),
         )
     for group in groups:

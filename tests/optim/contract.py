@@ -26,6 +26,7 @@ every_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name
 # The noisy bowl of the conformance checks.
 SHAPES, weights, twins = problem.SHAPES, problem.weights, problem.twins
 backward, train = problem.give_gradients, problem.train
+take_step, loss_for = problem.take_step, problem.loss_for
 
 
 def with_decay(cls: type) -> dict[str, float]:

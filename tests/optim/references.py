@@ -257,6 +257,56 @@ class ScheduleFreeProdigy(Reference):
         self.d = min(self.d_max, d * common["growth_rate"])
 
 
+class ScheduleFreePlus(Reference):
+    """Defazio 2026, with a cap, and with the tangent's slope towards z as it was built."""
+
+    def __init__(
+        self, params: list[Tensor], options: list[dict[str, Any]], common: dict[str, Any]
+    ) -> None:
+        super().__init__(params, options)
+        self.common = common
+        self.x, self.z = self.copies(), self.copies()
+        self.m, self.v = self.zeros(), self.zeros()
+        self.calls, self.e, self.largest = 0, 0.0, 0.0
+        self.weights: list[float] = []
+        self.own_weights: list[list[float]] = [[] for _ in params]
+
+    def evaluation_weights(self) -> list[Tensor]:
+        return self.x
+
+    def step(self, grads: list[Tensor | None], schedule: float = 1.0, loss: float = 0.0) -> None:
+        o, self.calls = self.common, self.calls + 1
+        beta1, beta2 = o["betas"]
+        present = [i for i, g in enumerate(grads) if g is not None]
+        slope = sum((grads[i] * (self.z[i] - self.params[i])).sum().item() for i in present)
+        l1 = sum(grads[i].abs().sum().item() for i in present) * math.sqrt(math.pi / 2)
+        self.e = o["polyak_beta"] * self.e + (1 - o["polyak_beta"]) * l1
+        e_hat = self.e / (1 - o["polyak_beta"] ** self.calls)
+        gamma = min(schedule * o["lr"] * max(0, loss + slope) / e_hat, o["max_step_size"])
+        self.largest = max(self.largest, gamma)
+        shared = 1.0
+        if self.calls > o["c_warmup"]:
+            self.weights.append(self.calls ** o["r"] * self.largest**2)
+            if self.weights[-1] > 0:
+                shared = self.weights[-1] / sum(self.weights)
+        for i in present:
+            g, y = grads[i], self.params[i]
+            progress = min(self.count[i] / o["anneal_steps"], 1) if o["anneal_steps"] else 0
+            ends = math.log(1 - o["beta"]), math.log(1 - o["beta_max"])
+            beta = 1 - math.exp((1 - progress) * ends[0] + progress * ends[1])
+            self.count[i] += 1
+            t = self.count[i]
+            self.own_weights[i].append(t ** o["r"])
+            c = max(shared, self.own_weights[i][-1] / sum(self.own_weights[i]))
+            self.m[i] = beta1 * self.m[i] + (1 - beta1) * g
+            self.v[i] = beta2 * self.v[i] + (1 - beta2) * g**2
+            m_hat, v_hat = self.m[i] / (1 - beta1**t), self.v[i] / (1 - beta2**t)
+            self.z[i] = self.z[i] - gamma**2 * self.options[i]["weight_decay"] * y
+            self.z[i] = self.z[i] - gamma * m_hat / (v_hat.sqrt() + self.options[i]["eps"])
+            self.x[i] = (1 - c) * self.x[i] + c * self.z[i]
+            self.params[i] = beta * self.x[i] + (1 - beta) * self.z[i]
+
+
 class DAdaptSGD(Reference):
     """Defazio & Mishchenko 2023, Algorithm 4, with z kept."""
 

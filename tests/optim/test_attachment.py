@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from contract import every_class
+from contract import every_class, take_step
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 
@@ -30,16 +30,18 @@ def batch(step: int) -> Tensor:
     return torch.randn(4, 3, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
 
 
-def backward(model: nn.Module, x: Tensor) -> None:
+def backward(model: nn.Module, x: Tensor) -> Tensor:
     torch.manual_seed(0)  # of the dropout
-    (model(x) - x.sum(1, keepdim=True)).square().mean().backward()
+    loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+    loss.backward()
+    return loss
 
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: Iterator[int] | range) -> None:
     for step in steps:
         optimizer.zero_grad()
-        backward(model, batch(step))
-        optimizer.step()
+        loss = backward(model, batch(step))
+        take_step(optimizer, loss)
 
 
 def weights(model: nn.Module) -> Tensor:

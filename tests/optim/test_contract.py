@@ -18,6 +18,7 @@ from contract import (
     every_class,
     same,
     snapshot,
+    take_step,
     train,
     twins,
     weights,
@@ -41,7 +42,7 @@ def test_nothing_is_read_back_to_the_host(cls):
     for _ in range(3):
         for p in params:
             p.grad = torch.empty_like(p)
-        optimizer.step()
+        take_step(optimizer)
     optimizer.eval()
     optimizer.train()
 
@@ -54,7 +55,7 @@ def test_gradients_are_never_written(cls):
         backward(params, step)
         grads = [p.grad for p in params]
         before = [g.clone() for g in grads]
-        optimizer.step()
+        take_step(optimizer)
         assert all(p.grad is g for p, g in zip(params, grads, strict=True))
         assert all(map(torch.equal, grads, before))
 
@@ -66,7 +67,7 @@ def test_parameters_without_a_gradient_are_left_alone(cls):
     before = params[0].clone()
     for step in range(3):
         backward(params[1:], step)
-        optimizer.step()
+        take_step(optimizer)
     assert torch.equal(params[0], before)
     assert params[0] not in optimizer.state
 
@@ -83,7 +84,7 @@ def test_a_step_with_lr_0_changes_nothing(cls, steps, gradient):
     optimizer.param_groups[0]["lr"] = 0.0
     for p in params:
         p.grad = torch.full_like(p, gradient)
-    optimizer.step()
+    take_step(optimizer)
     optimizer.param_groups[0]["lr"] = lr
     train(optimizer, range(steps, steps + 5))
     train(reference, range(steps, steps + 5))
@@ -132,7 +133,7 @@ def test_zero_gradients_do_no_harm(cls):
             p.grad = torch.zeros_like(p)
         if step >= 3:
             backward(params, step)
-        optimizer.step()
+        take_step(optimizer)
     assert all(p.isfinite().all() for p in params)
 
 
@@ -145,7 +146,7 @@ def test_a_late_parameters_first_step_is_a_first_step(cls):
     optimizer = cls([early, late], **with_decay(cls))
     for step in range(20):
         backward([early], step)
-        optimizer.step()
+        take_step(optimizer)
     early.grad = None
     # A new optimizer knows of the old one only what it has learnt: its 0-d tensors.
     fresh_late = twins([late])[0]
@@ -156,8 +157,8 @@ def test_a_late_parameters_first_step_is_a_first_step(cls):
     backward([late], 20)
     backward([fresh_late], 20)
     before = late.clone()
-    optimizer.step()
-    fresh.step()
+    take_step(optimizer)
+    take_step(fresh)
     assert torch.equal(late, fresh_late)
     assert torch.equal(late, before) == (cls is optim.ScheduleFreeRAdam)  # which learns v first
 
@@ -196,7 +197,7 @@ def test_a_group_without_parameters_lives_where_the_others_do(cls, place):
     optimizer = cls(groups)
     for p in params:
         p.grad = torch.empty_like(p)
-    optimizer.step()
+    take_step(optimizer)
     numbers = [v for group in optimizer.param_groups for v in group.values()]
     assert all(value.is_meta for value in numbers if isinstance(value, Tensor))
 
@@ -257,7 +258,7 @@ def test_a_tensor_trains_as_its_pieces_do(cls):
         for piece, grad in zip(pieces, whole.grad.split([1, 3, 2]), strict=True):
             piece.grad = grad.clone()
         for optimizer in optimizers:
-            optimizer.step()
+            take_step(optimizer)
     torch.testing.assert_close(torch.cat(pieces), whole, rtol=1e-9, atol=1e-12)
 
 
@@ -286,7 +287,7 @@ def test_complex_parameters_train_as_their_real_views(cls):
         backward([real], step)
         p.grad = torch.view_as_complex(real.grad.clone())
         for optimizer in optimizers:
-            optimizer.step()
+            take_step(optimizer)
         assert torch.equal(torch.view_as_real(p.detach()), real)
     for optimizer in optimizers:
         optimizer.eval()
@@ -376,7 +377,7 @@ def test_a_checkpoint_is_loaded_to_where_the_parameters_are(cls):
         assert all(value.is_meta for value in values.values() if isinstance(value, Tensor))
     for p in params:
         p.grad = torch.empty_like(p)
-    resumed.step()
+    take_step(resumed)
 
 
 @every_class
@@ -428,7 +429,7 @@ def test_a_closure_is_evaluated_with_gradients_and_its_loss_returned(cls, grad_e
         without.zero_grad()
         loss = sum((p**2).sum() for p in others)
         loss.backward()
-        without.step()
+        take_step(without, loss)
         with torch.set_grad_enabled(grad_enabled):
             assert torch.equal(with_closure.step(closure), loss)
         assert all(map(torch.equal, params, others))
@@ -559,7 +560,7 @@ def test_training_weights_come_back_after_an_exception(cls):
     with pytest.raises(Interruption), optimizer.evaluation_weights():
         raise Interruption
     torch.testing.assert_close(params, before, rtol=1e-13, atol=1e-14)
-    optimizer.step()
+    take_step(optimizer)
 
 
 @every_class
@@ -571,7 +572,7 @@ def test_evaluation_weights_stay_when_they_were_there_before(cls):
         assert all(map(torch.equal, params, before))
     assert all(map(torch.equal, params, before))
     with pytest.raises(RuntimeError):
-        optimizer.step()
+        take_step(optimizer)
 
 
 @every_class
@@ -625,6 +626,16 @@ INVALID = {
     | DISTANCE
     | SLICED
     | {"betas[0]": INTERPOLATION, "betas[1]": DECAY, "eps": NONNEGATIVE, "d_coef": POSITIVE},
+    "ScheduleFreePlus": ADAM
+    | AVERAGING
+    | {
+        "beta": INTERPOLATION,
+        "c_warmup": ("[0, inf)", [-1]),
+        "beta_max": DECAY,
+        "anneal_steps": ("[0, inf)", [-1]),
+        "polyak_beta": DECAY,
+        "max_step_size": ("(0, inf]", [-1.0, 0.0, math.nan]),
+    },
     "DAdaptSGD": DISTANCE | {"lr": NONNEGATIVE, "weight_decay": NONNEGATIVE, "momentum": DECAY},
     "DAdaptAdam": ADAM | DISTANCE | {"eps": POSITIVE},
     "DoG": OVER_GRADIENTS,
@@ -670,7 +681,7 @@ def test_a_convex_loss_decreases(cls):
     before = loss().item()
     for _ in range(500):
         optimizer.zero_grad()
-        loss().backward()
-        optimizer.step()
+        (now := loss()).backward()
+        take_step(optimizer, now)
     with optimizer.evaluation_weights():
         assert loss().item() < 0.8 * before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from contract import every_class, train, twins, weights
+from contract import every_class, loss_for, take_step, train, twins, weights
 from torch import Tensor, nn
 
 
@@ -20,7 +20,7 @@ def quadratic(cls: type, dtype: torch.dtype, steps: int = 1500) -> float:
     optimizer = cls([p])
     for _ in range(steps):
         p.grad = p.detach() - target
-        optimizer.step()
+        take_step(optimizer, 0.5 * p.grad.double().square().sum())
     optimizer.eval()
     left, whole = (p - target).float(), (start - target).float()
     return (left.square().sum() / whole.square().sum()).item()
@@ -69,9 +69,9 @@ def test_a_float16_model_trains_under_a_scaler_that_starts_too_high(cls):
     before, skipped = loss().item(), 0
     for _ in range(500):
         optimizer.zero_grad()
-        scaler.scale(loss()).backward()
+        scaler.scale(now := loss()).backward()
         scale = scaler.get_scale()
-        scaler.step(optimizer)
+        scaler.step(optimizer, **loss_for(optimizer, now.detach()))
         scaler.update()
         skipped += scaler.get_scale() < scale
     optimizer.eval()

@@ -82,6 +82,20 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "slice_p": st.integers(1, 3),
         },
     ),
+    "ScheduleFreePlus": (
+        {"eps": eps, "weight_decay": st.just(0.0) | powers(-1, 2)},
+        {
+            "lr": powers(-1, 0.5),
+            "betas": betas,
+            "beta": fractions(0.3, 0.99),
+            "r": fractions(0, 3),
+            "c_warmup": st.integers(0, 50),
+            "beta_max": fractions(0.3, 0.99),
+            "anneal_steps": st.just(0) | st.integers(1, 150),
+            "polyak_beta": st.just(0.0) | fractions(0, 0.99),
+            "max_step_size": st.just(math.inf) | powers(-3, 0),
+        },
+    ),
     "DAdaptSGD": ({"weight_decay": weight_decay, "momentum": fractions(0, 0.95)}, DISTANCE),
     "DAdaptAdam": ({"eps": eps, "weight_decay": weight_decay}, DISTANCE | BETAS),
     "DoG": OVER_GRADIENTS,
@@ -244,6 +258,39 @@ def test_distances_over_gradients_equal_their_transcription(name, data, shape_li
         optimizer.step()
         reference.step(grads, cosine(step))
         assert_agree(params, reference.params)
+
+
+@given(data=st.data(), **PARAMETERS)
+@settings(max_examples=8)
+def test_schedule_free_plus_equals_its_transcription(data, shape_lists, seed):
+    of_group, of_all = OPTIONS["ScheduleFreePlus"]
+    options = [data.draw(st.fixed_dictionaries(of_group)) for _ in shape_lists]
+    common = data.draw(st.fixed_dictionaries(of_all))
+    problem = Valley.random([*chain(*shape_lists)], seed)
+    per_parameter = [o for o, members in zip(options, shape_lists, strict=True) for _ in members]
+    first = [data.draw(st.integers(0, 20)) for _ in per_parameter]  # the first gradient's step
+    first[0] = 0
+    offset = data.draw(fractions(-0.5, 2))
+    reference = references.ScheduleFreePlus(problem.start, per_parameter, common)
+    params = parameters(problem.start)
+    groups = [
+        {"params": members, **o}
+        for members, o in zip(grouped(params, shape_lists), options, strict=True)
+    ]
+    optimizer = optim.ScheduleFreePlus(groups, **common)
+    for step in range(STEPS):
+        grads = [
+            g if step >= k else None
+            for g, k in zip(problem.gradients(reference.params), first, strict=True)
+        ]
+        loss = 0.1 * torch.rand((), generator=problem.generator).item() + 0.1 * offset
+        set_lr(optimizer, [cosine(step) * common["lr"]] * len(options))
+        set_gradients(params, grads)
+        optimizer.step(loss=loss)
+        reference.step(grads, cosine(step), loss)
+        assert_agree(params, reference.params)
+    optimizer.eval()
+    assert_agree(params, reference.evaluation_weights())
 
 
 # -- the peers' packages: each gets gradients of its own, as they write into them ---------------

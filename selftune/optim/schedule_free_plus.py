@@ -1,0 +1,168 @@
+"""ScheduleFree+: averaging in place of a schedule, and steps as long as the loss asks for."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from selftune.optim.adamw import check_adam
+from selftune.optim.base import Bucket, Group, Optimizer, State, lr_of, require, require_nonnegative
+from selftune.optim.distance import add_distance, largest_lr, require_alike, sound
+from selftune.optim.sequences import (
+    LEARNT_SHARE,
+    check_averaging,
+    interpolations,
+    learn_share,
+    move,
+    new_averaging,
+    own_share,
+    to_x,
+    to_y,
+)
+
+
+class ScheduleFreePlus(Optimizer):
+    """ScheduleFree+: Schedule-Free AdamC with momentum and Polyak's step size.
+
+    Defazio, ScheduleFree+, 2026. https://arxiv.org/abs/2605.19095
+
+        optimizer.step(loss=loss)  # or step(closure)
+
+    The step size is gamma = lr max(0, f(y) + <g, z - y>) / e: the loss as its tangent at y gives
+    it at z, over e, the gradient's 1-norm times sqrt(pi / 2). z takes Adam's steps of that size.
+    The loss must be on the gradient's scale and have 0 as its smallest value. Where ranks train on
+    different data, give the mean of their losses. Ranks that share parameters out (FSDP2 without
+    replicas, `partitioned`) take it themselves.
+
+    lr: multiplies the step size; leave it at 1, or warm it up.
+    betas: Adam's. beta: the interpolation between z and x, which moves to beta_max over the first
+        `anneal_steps` steps, evenly in log(1 - beta).
+    weight_decay: gamma^2 times it is taken from z, at y (AdamC); 20 to 50 where AdamW has 0.1.
+    r: the averaging weight of a step is (its number)^r * (largest step size so far)^2; 2 for
+        long runs. Averaging begins after `c_warmup` steps: once or twice the warm-up of lr.
+    polyak_beta: decay of an average that takes the place of e.
+    max_step_size: an upper bound of gamma; inf for none. It, polyak_beta, r and c_warmup are the
+        same in all groups.
+
+    Deviations from the authors' AdamCScheduleFreePlusPaper, whose defaults these are: their gamma
+    has no bound, so that steps grow without limit where the loss stays high while gradients become
+    small; the bound here is four times the lr of `ScheduleFreeAdamW`. They write <g, z - y> as
+    beta <g, z - x>, which it is unless beta has changed, and keep x and y besides. A parameter
+    whose first gradient is late begins its own average.
+    State: z, `exp_avg` and `exp_avg_sq`, 3 words per parameter; the step size and what it needs in
+    the groups, 0-d tensors on the device.
+    """
+
+    takes_loss = True
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1.0,
+        betas: tuple[float, float] = (0.9, 0.95),
+        beta: float = 0.9,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        r: float = 0.0,
+        c_warmup: int = 0,
+        beta_max: float = 0.965,
+        anneal_steps: int = 0,
+        polyak_beta: float = 0.0,
+        max_step_size: float = 0.01,
+        compile: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "beta": beta,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "r": r,
+            "c_warmup": c_warmup,
+            "beta_max": beta_max,
+            "anneal_steps": anneal_steps,
+            "polyak_beta": polyak_beta,
+            "max_step_size": max_step_size,
+            "compile": compile,
+        }
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: Group) -> None:
+        super().add_param_group(param_group)
+        add_distance(self.param_groups, "step_size", "grad_l1", *LEARNT_SHARE)
+
+    def check(self, group: Group) -> None:
+        check_adam(group)
+        check_averaging(group, group["beta"], "beta")
+        require_nonnegative(group, "c_warmup", "anneal_steps")
+        for name in ("polyak_beta", "beta_max"):
+            require(0 <= group[name] < 1, name, group[name], "[0, 1)")
+        largest = group["max_step_size"]
+        require(0 < largest <= math.inf, "max_step_size", largest, "(0, inf]")
+        shared = ("polyak_beta", "max_step_size", "r", "c_warmup")
+        require_alike(self.param_groups[0], group, *shared)
+
+    def init_state(self, p: Tensor, group: Group) -> State:
+        z, exp_avg, exp_avg_sq = p.detach().clone(), torch.zeros_like(p), torch.zeros_like(p)
+        return {**new_averaging(), "z": z, "exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
+
+    @staticmethod
+    def measure(b: Bucket) -> tuple[Tensor, Tensor]:
+        return b.grad.dot(b.z.sub(b.param)), b.grad.norm(1)
+
+    def prepare(self, *sums: Tensor) -> None:
+        slope, grad_l1, loss = sums
+        first = self.param_groups[0]
+        polyak_beta = first["polyak_beta"]
+        e = math.sqrt(math.pi / 2) * grad_l1
+        e = polyak_beta * first["grad_l1"] + (1 - polyak_beta) * sound(e, first["grad_l1"])
+        e_hat = e / (1 - polyak_beta ** (first["k"] + 1))
+        at_z = (loss + slope).clamp(min=0)
+        # Without a gradient, or after an overflow, the last step's.
+        step_size = sound(largest_lr(self.param_groups) * at_z / e_hat, first["step_size"])
+        # The authors have no bound.
+        step_size = step_size.clamp(max=first["max_step_size"])
+        for group in self.param_groups:
+            group["grad_l1"].copy_(e)
+            group["step_size"].copy_(step_size)
+        learn_share(self.param_groups, step_size, first["c_warmup"])
+
+    def advance(self, group: Group, counts: State) -> State:
+        beta1, beta2 = group["betas"]
+        beta = _annealed_beta(group, counts["step"])
+        counts["step"] += 1
+        step = counts["step"]
+        # As in ScheduleFreeProdigy: the own share counts where the first gradient was late.
+        c = (1 / group["window"]).clamp(min=own_share(group, 1.0, counts))
+        return {
+            **interpolations(beta, c, counts),
+            "lr": group["step_size"] * (lr_of(group) / largest_lr(self.param_groups)),
+            "bias_correction1": 1 - beta1**step,
+            "bias_correction2": 1 - beta2**step,
+        }
+
+    @staticmethod
+    def update(b: Bucket) -> tuple[()]:
+        beta1, beta2 = b.group["betas"]
+        y = b.param
+        b.exp_avg.lerp_(b.grad, 1 - beta1)
+        b.exp_avg_sq.mul_(beta2).addcmul_(b.grad, b.grad, value=1 - beta2)
+        root = b.exp_avg_sq.div(b.bias_correction2).sqrt_().add_(b.group["eps"])
+        adam = b.exp_avg.div(b.bias_correction1).div_(root)
+        move(b, adam.add_(y, alpha=b.lr * b.group["weight_decay"]))
+        return ()
+
+    to_evaluation = staticmethod(to_x)
+    to_training = staticmethod(to_y)
+
+
+def _annealed_beta(group: Group, steps: int) -> float:
+    """The interpolation after a parameter's first `steps` steps."""
+    beta = group["beta"]
+    if not group["anneal_steps"]:
+        return beta
+    progress = min(1.0, steps / group["anneal_steps"])
+    return 1 - (1 - beta) ** (1 - progress) * (1 - group["beta_max"]) ** progress

@@ -156,12 +156,33 @@ def test_norm_of_infinite_order_is_the_largest_magnitude():
     assert TensorList(tensors).norm(math.inf) == 7
 
 
+def test_norms_are_the_euclidean_ones_of_each_tensor():
+    tensors = [torch.tensor([3.0, 4.0]), torch.tensor(-2.0), torch.zeros(0)]
+    assert TensorList(tensors).norms().tolist() == [5, 2, 0]
+
+
+def test_maximum_is_torchs_on_each_tensor():
+    expected = list(map(torch.maximum, positive(0), positive(1)))
+    assert_same(call("maximum_", positive(0), positive(1)), expected)
+
+
+@pytest.mark.parametrize("step", [2, 3, 100])
+def test_every_takes_each_tensors_elements_at_that_distance(step):
+    expected = [tensor.flatten()[::step] for tensor in positive(0)]
+    assert_same(call("every", positive(0), step), expected)
+
+
+def test_every_1_is_the_list():
+    tensors = TensorList(positive(0))
+    assert tensors.every(1) is tensors
+
+
 LIST, NUMBER = "a list", "a 0-d tensor"
 every_call = pytest.mark.parametrize(
     ("method", "operands", "options"),
     [
-        *((name, [], {}) for name in ("clone", "sqrt", "sqrt_", "norm", "sum")),
-        *((name, [LIST], {}) for name in ("copy_", "sub", "dot", *ELEMENTWISE)),
+        *((name, [], {}) for name in ("clone", "sqrt", "sqrt_", "norm", "norms", "sum")),
+        *((name, [LIST], {}) for name in ("copy_", "sub", "dot", "maximum_", *ELEMENTWISE)),
         *((name, [NUMBER], {}) for name in ELEMENTWISE),
         *((name, [2.0], {}) for name in ELEMENTWISE),
         *((name, [LIST], {"alpha": NUMBER}) for name in ("add", "add_")),

@@ -4,6 +4,7 @@ from selftune.optim.adamw import AdamW as AdamW
 from selftune.optim.adamw import NAdamW as NAdamW
 from selftune.optim.attachment import attach as attach
 from selftune.optim.base import Optimizer as Optimizer
+from selftune.optim.d_adapt_adagrad import DAdaptAdaGrad as DAdaptAdaGrad
 from selftune.optim.d_adaptation import DAdaptAdam as DAdaptAdam
 from selftune.optim.d_adaptation import DAdaptSGD as DAdaptSGD
 from selftune.optim.distance_over_gradients import DoG as DoG

@@ -15,8 +15,10 @@ from selftune.optim.compiled import joined, run_compiled
 from selftune.optim.evaluation import EvaluationWeights
 from selftune.optim.execution import LOW_PRECISION, Rule, in_float32, run
 from selftune.optim.foreign import in_our_form
-from selftune.optim.sharding import Shards, hidden_partition, is_sharded, total, with_mean
+from selftune.optim.loss import needed, with_mean
+from selftune.optim.sharding import Shards, hidden_partition, total
 from selftune.optim.skipping import Verdict, count_skip
+from selftune.optim.sparse import is_sparse, kind
 
 
 class Optimizer(EvaluationWeights, torch.optim.Optimizer):
@@ -33,6 +35,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
     """
 
     takes_loss: ClassVar[bool] = False  # a step needs the loss: the last sum for `prepare`
+    takes_sparse: ClassVar[bool] = False  # gradients
     partition: Shards = ()  # see `partitioned`
     _cohorts: list[Cohort]  # what steps
     _resting: list[Cohort]  # what has stepped before, and has no gradient now
@@ -118,7 +121,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
         buckets = [(cohort, self._buckets(cohort)) for cohort in stepping]
         terms = [(c.shards, self._measured(b)) for c, parts in buckets for b in parts]
         if self.takes_loss:
-            terms = with_mean(terms, self._needed(loss), self.partition)
+            terms = with_mean(terms, needed(loss, type(self).__name__), self.partition)
         finite, *measured = total(terms, self.partition)
         if self.takes_loss:
             finite = finite + 0 * measured[-1]  # not finite if the loss is not
@@ -131,12 +134,14 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
         sums: list[tuple[Shards, list[Tensor]]] = []
         for cohort, parts in buckets:
             numbers = cohort.advance(self.advance)
-            if cohort.group["compile"]:
+            if self._runs_compiled(cohort):
                 options = self._options(cohort.group)
                 ran = run_compiled(self.update, cohort, parts, options, numbers, verdict.ok)
             else:
                 ran = (run(self.update, b.given(numbers), verdict.ok) for b in parts)
             sums.extend((cohort.shards, part) for part in ran)
+            for b in parts:
+                b.write_back()
         if sums[0][1]:
             for cohort in self._resting:
                 numbers = self.advance(cohort.group, dict(cohort.counts))
@@ -147,8 +152,12 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
             self.estimate(*total(sums, self.partition))
         verdict.over_what_was_learnt()
 
+    def _runs_compiled(self, cohort: Cohort) -> bool:
+        return cohort.group["compile"] and not cohort.sparse
+
     def _buckets(self, cohort: Cohort) -> list[Bucket]:
-        return joined(cohort) if cohort.group["compile"] else list(cohort.buckets(grads=True))
+        compiled = self._runs_compiled(cohort)
+        return joined(cohort) if compiled else list(cohort.buckets(grads=True))
 
     def _measured(self, b: Bucket) -> list[Tensor]:
         """A norm that is finite if all gradients and their squares are, then the rule's sums."""
@@ -161,21 +170,10 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
         if verdict is not None and not verdict.over_what_was_counted():
             count_skip(type(self).__name__, self.param_groups)
 
-    def _needed(self, loss: Any) -> Tensor:
-        if loss is None:
-            name = type(self).__name__
-            raise ValueError(f"{name}.step() needs the loss: step(loss=loss) or step(closure)")
-        if is_sharded(loss):
-            loss = loss.full_tensor()
-        number = torch.as_tensor(loss, dtype=None if isinstance(loss, Tensor) else torch.float64)
-        if number.numel() != 1:
-            raise ValueError(f"the loss must be one number, got the shape {tuple(number.shape)}")
-        return number.detach().reshape(())
-
     def _stepping(self) -> list[Cohort]:
         """What steps now: parameters with a gradient in groups whose lr is not 0."""
         gradients = [
-            (lr_of(group) != 0, [p.grad is not None for p in group["params"]])
+            (lr_of(group) != 0, [kind(p.grad) for p in group["params"]])
             for group in self.param_groups
         ]
         # A state may have been exchanged from outside, as ZeroRedundancyOptimizer does.
@@ -184,6 +182,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
             for group, (moving, with_grad) in zip(self.param_groups, gradients, strict=True):
                 having = dict(zip(group["params"], with_grad, strict=True))
                 for p, has in having.items():
+                    self._require_dense(p)
                     if has and not self.state.get(p):
                         self.state[p] = self._new_state(p, group)
                 if moving:
@@ -197,12 +196,14 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
             self._present = (gradients, list(map(id, self.state.values())))
         return self._cohorts
 
-    def _new_state(self, p: Tensor, group: Group) -> State:
-        if p.grad is not None and p.grad.is_sparse:
+    def _require_dense(self, p: Tensor) -> None:
+        if is_sparse(p) and not self.takes_sparse:
             raise RuntimeError(
                 f"{type(self).__name__} takes dense gradients only, "
                 f"got a sparse one for a parameter of shape {tuple(p.shape)}"
             )
+
+    def _new_state(self, p: Tensor, group: Group) -> State:
         if p.dtype in LOW_PRECISION:
             wide = self.init_state(p.detach().float(), group)
             lost = torch.zeros_like(p, dtype=torch.bfloat16)  # has the range of float32

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from selftune.optim.sharding import Shards, is_sharded, plain, plain_grad, shards
+from selftune.optim.sparse import Rows, is_sparse
 from selftune.tensor_list import TensorList
 
 Group = dict[str, Any]
@@ -34,12 +35,17 @@ class Bucket:
         """The same with these attributes too, or instead."""
         return Bucket(**{**vars(self), **attributes})
 
+    def write_back(self) -> None:
+        """After a rule that worked on copies of rows."""
+        for rows in vars(self).get("rows", ()):
+            rows.write_back()
+
     def __getattr__(self, name: str) -> Any:  # reached for absent names only
         raise AttributeError(f"neither the state nor advance() gives {name!r}")
 
 
 class Cohort:
-    """All parameters of one group, device, dtype, sharding and step count; they step together."""
+    """All parameters of one group, device, dtype, sharding, kind of gradient and step count."""
 
     def __init__(self, group: Group, members: list[Tensor], states: list[State]) -> None:
         self.group = group
@@ -49,6 +55,7 @@ class Cohort:
         self.names = [name for name, value in states[0].items() if isinstance(value, Tensor)]
         self.shards: Shards = shards(members[0])
         self.device = members[0].device
+        self.sparse = is_sparse(members[0])
         self.pieces: Any = None  # how compiled code takes them; made when first needed
 
     def advance(self, rule: Callable[[Group, State], State]) -> State:
@@ -64,7 +71,13 @@ class Cohort:
             state.update(new)
 
     def buckets(self, grads: bool) -> Iterator[Bucket]:
-        """Parameters, states and, if asked for, gradients, a bounded number of elements each."""
+        """Parameters, states and, if asked for, gradients, a bounded number of elements each.
+
+        With sparse gradients these are copies of the rows they touch, until `write_back`.
+        """
+        if grads and self.sparse:
+            yield from self._buckets_of_rows()
+            return
         limit = CHUNK_ON_CPU if self.device.type == "cpu" else CHUNK
         names = ["param", *self.names, *(["grad"] if grads else [])]
         rows: list[Sequence[Tensor]] = []
@@ -76,12 +89,20 @@ class Cohort:
             lists = {name: TensorList(list(c)) for name, c in zip(names, columns, strict=True)}
             yield Bucket(group=self.group, **lists)
 
+    def _buckets_of_rows(self) -> Iterator[Bucket]:
+        for p, state in zip(self.members, self.states, strict=True):
+            names = ["param", *self.names]
+            rows = Rows(p, [p, *(state[name] for name in self.names)])
+            lists = {name: TensorList([part]) for name, part in zip(names, rows.parts, strict=True)}
+            grad = TensorList([rows.grad])
+            yield Bucket(group=self.group, rows=[rows], **lists, grad=grad)
+
 
 def cohorts(group: Group, params: Iterable[Tensor], state: Any) -> list[Cohort]:
-    """The parameters by device, dtype, sharding and counts, in order of first appearance."""
+    """The parameters by all that a cohort has in common, in order of first appearance."""
     found: dict[Any, list[Tensor]] = {}
     for p in params:
-        key = (p.device, p.dtype, is_sharded(p), shards(p), *counts(state[p]).items())
+        key = (p.device, p.dtype, is_sharded(p), shards(p), is_sparse(p), *counts(state[p]).items())
         found.setdefault(key, []).append(p)
     return [Cohort(group, members, [state[p] for p in members]) for members in found.values()]
 

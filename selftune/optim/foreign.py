@@ -11,7 +11,13 @@ from selftune.optim.bucket import Group, State
 
 # What these packages let one choose and ours do not: the one value that ours have.
 FIXED = {"weight_lr_power": 2, "layer_scale": 1, "silent_sgd_phase": True}
-NAMES = {"numerator_weighted": "d_numerator", "x0": "p0"}  # theirs: ours
+NAMES = {  # theirs: ours
+    "numerator_weighted": "d_numerator",
+    "x0": "p0",
+    "sk": "s",
+    "alphak": "alpha",
+    "skl1": "s_l1",
+}
 # These packages have no `exp_avg` where Adam's beta1 is 0.
 STARTS_AT_ZERO = ("exp_avg", "compensation")
 
@@ -47,6 +53,8 @@ def _group(group: Group, own: Group) -> Group:
     if group["weight_decay"] and not group.get("decouple", True):
         raise ValueError("weight_decay of a loaded state must be decoupled, or 0")
     renamed = {NAMES.get(name, name): value for name, value in group.items()}
+    if "sksq_weighted" in group:  # D-Adaptation of AdaGrad
+        renamed["d_numerator"] = group["sksq_weighted"] - group["gsq_weighted"]
     return {name: value for name, value in renamed.items() if name in {*own, "initial_lr"}}
 
 

@@ -5,7 +5,6 @@ A DTensor is known by its interface, so that torch.distributed.tensor is not imp
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -77,22 +76,6 @@ def total(parts: Sequence[tuple[Shards, Sequence[Tensor]]], partition: Shards = 
         sums = sums.to(torch.float32 if device.type == "mps" else torch.float64)
         torch.distributed.all_reduce(sums, group=group)
     return list(sums.unbind())
-
-
-def with_mean(
-    parts: Sequence[tuple[Shards, Sequence[Tensor]]], number: Tensor, partition: Shards = ()
-) -> list[tuple[Shards, list[Tensor]]]:
-    """The parts with one more term, whose total is the mean of the ranks' numbers.
-
-    The mean is over those ranks that the most divided part is split over.
-    """
-    carrier = max(range(len(parts)), key=lambda i: len(parts[i][0]))
-    groups = (*parts[carrier][0], *partition)
-    share = number / math.prod(map(torch.distributed.get_world_size, groups))
-    return [
-        (over, [*sums, share.to(sums[-1]) if i == carrier else torch.zeros_like(sums[-1])])
-        for i, (over, sums) in enumerate(parts)
-    ]
 
 
 def hidden_partition(params: Iterable[Tensor]) -> str | None:

@@ -340,6 +340,39 @@ class DAdaptSGD(Reference):
         self.d = max(self.d, min(d_hat, self.d * self.common["growth_rate"]))
 
 
+class DAdaptAdaGrad(Reference):
+    """The dadaptation package's, with alpha from 0 and its sums taken anew at every step."""
+
+    def __init__(
+        self, params: list[Tensor], options: list[dict[str, Any]], common: dict[str, Any]
+    ) -> None:
+        super().__init__(params, options)
+        self.common = common
+        self.d = common["d0"]
+        self.grad_sum = 0.0
+        self.x0 = self.copies()
+        self.s, self.alpha = self.zeros(), self.zeros()
+
+    def step(self, grads: list[Tensor | None], schedule: float = 1.0) -> None:
+        delta = self.d * schedule * self.common["lr"]
+        for i, g in enumerate(grads):
+            if g is None:
+                continue
+            o, x = self.options[i], self.params[i]
+            g = g + o["weight_decay"] * x
+            self.alpha[i] = self.alpha[i] + g**2
+            root = self.alpha[i].sqrt() + o["eps"]
+            self.grad_sum += (delta**2 * g**2 / root).sum().item()
+            self.s[i] = self.s[i] + delta * g
+            z = self.x0[i] - self.s[i] / root
+            self.params[i] = o["momentum"] * x + (1 - o["momentum"]) * z
+        roots = [a.sqrt() + o["eps"] for a, o in zip(self.alpha, self.options, strict=True)]
+        pairs = zip(self.s, roots, strict=True)
+        s_sum = sum((s**2 / root).sum().item() for s, root in pairs)
+        d_hat = (s_sum - self.grad_sum) / sum(s.abs().sum().item() for s in self.s)
+        self.d = max(self.d, min(d_hat, self.d * self.common["growth_rate"]))
+
+
 class DAdaptAdam(Reference):
     """Defazio & Mishchenko 2023, Algorithm 5, in its inner-product form."""
 

@@ -8,18 +8,20 @@ from problems import Valley
 from torch import Tensor
 
 from selftune.optim import (
+    DAdaptAdaGrad,
     DAdaptAdam,
     DAdaptSGD,
     DoG,
     DoWG,
     LDoG,
     Prodigy,
+    ScheduleFreePlus,
     ScheduleFreeProdigy,
 )
 from selftune.optim.distance import LARGEST_JUMP, credible
 
 every_class = pytest.mark.parametrize(
-    "cls", [Prodigy, DAdaptSGD, DAdaptAdam], ids=lambda cls: cls.__name__
+    "cls", [Prodigy, DAdaptSGD, DAdaptAdaGrad, DAdaptAdam], ids=lambda cls: cls.__name__
 )
 
 
@@ -73,7 +75,7 @@ def test_prodigys_d_survives_an_exchange_of_the_weights():
 def test_an_overflown_sum_does_not_stop_d(cls):
     def overflow(step, optimizer, p):
         if step == 5:
-            optimizer.estimate(torch.tensor(math.inf), torch.ones(()))
+            optimizer.estimate(torch.tensor(math.inf), torch.zeros(()))
 
     d = run(cls, 60, overflow)
     assert d[-1] > d[5]
@@ -89,7 +91,9 @@ ONE_ESTIMATE = {
         "betas": (0.9, 0.99),
     },
     DAdaptSGD: {"d0": 1e-3, "growth_rate": 1.0},
+    DAdaptAdaGrad: {"d0": 1e-3, "growth_rate": 1.0},
     DAdaptAdam: {"d0": 1e-3, "growth_rate": 1.0, "betas": (0.9, 0.99)},
+    ScheduleFreePlus: {"polyak_beta": 0.5, "max_step_size": 0.1, "r": 2.0, "c_warmup": 5},
     DoG: {"reps_rel": 1e-3},
     DoWG: {"reps_rel": 1e-3},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -97,6 +98,10 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         },
     ),
     "DAdaptSGD": ({"weight_decay": weight_decay, "momentum": fractions(0, 0.95)}, DISTANCE),
+    "DAdaptAdaGrad": (
+        {"eps": powers(-8, -3), "weight_decay": weight_decay, "momentum": fractions(0, 0.95)},
+        DISTANCE,
+    ),
     "DAdaptAdam": ({"eps": eps, "weight_decay": weight_decay}, DISTANCE | BETAS),
     "DoG": OVER_GRADIENTS,
     "DoWG": OVER_GRADIENTS,
@@ -174,8 +179,10 @@ UNITS = {
     "Prodigy": lambda r: r,
     "ScheduleFreeProdigy": lambda r: r,
     "DAdaptAdam": lambda r: r,
+    "DAdaptAdaGrad": lambda r: r,
     "DAdaptSGD": math.sqrt,
 }
+COUPLED = ("DAdaptSGD", "DAdaptAdaGrad")  # decay: an L2 term of x is one of u x'
 
 
 @pytest.mark.parametrize("name", UNITS)
@@ -193,11 +200,14 @@ def test_rules_with_an_estimate_equal_their_transcription(name, data, shape_list
     first[0] = 0
 
     units = [UNITS[name](r) for r in share]
+    scales = [
+        {"eps": r, "weight_decay": UNITS[name](r) ** 2 if name in COUPLED else r} for r in shares
+    ]
     reference = getattr(references, name)(
         [p / u for p, u in zip(problem.start, units, strict=True)],
         [
-            {k: r * v if k in ("eps", "weight_decay") else v for k, v in o.items()}
-            for o, r, members in zip(options, shares, shape_lists, strict=True)
+            {k: scale.get(k, 1.0) * v for k, v in o.items()}
+            for o, scale, members in zip(options, scales, shape_lists, strict=True)
             for _ in members
         ],
         common,
@@ -415,6 +425,23 @@ def test_d_adapt_adam_equals_its_package(data, shape_lists, seed):
     theirs = dadaptation.DAdaptAdam(
         groups_of(problem.start, shape_lists, peer_options), **of_all, decouple=True
     )
+    compare_with_peer(ours, theirs, problem)
+    assert ours.param_groups[0]["d"].item() == pytest.approx(theirs.param_groups[0]["d"], rel=1e-8)
+
+
+@given(data=st.data(), **PARAMETERS)
+@settings(max_examples=8)
+def test_d_adapt_ada_grad_equals_its_package(data, shape_lists, seed):
+    dadaptation = pytest.importorskip("dadaptation")
+    # The package takes momentum from its first group, and starts alpha at 1e-6.
+    of_group, of_all = OPTIONS["DAdaptAdaGrad"]
+    of_all = data.draw(st.fixed_dictionaries(of_all))
+    options = data.draw(st.fixed_dictionaries(of_group | {"weight_decay": st.just(0.0)}))
+    problem = Valley.random([*chain(*shape_lists)], seed)
+    problem = replace(problem, noise=1e6, curvature=[1e6 * a for a in problem.curvature])
+    groups = [groups_of(problem.start, shape_lists, [options] * len(shape_lists)) for _ in "12"]
+    ours = optim.DAdaptAdaGrad(groups[0], **of_all)
+    theirs = dadaptation.DAdaptAdaGrad(groups[1], **of_all)
     compare_with_peer(ours, theirs, problem)
     assert ours.param_groups[0]["d"].item() == pytest.approx(theirs.param_groups[0]["d"], rel=1e-8)
 

@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 import torch
-from contract import backward, every_class, same, snapshot, take_step, train, twins, weights, with_decay
+from contract import (
+    backward,
+    every_class,
+    same,
+    snapshot,
+    take_step,
+    train,
+    twins,
+    weights,
+    with_decay,
+)
 from torch import Tensor
 
 from selftune.averaging import Polyak, WeightAverage

@@ -1,0 +1,117 @@
+"""D-Adaptation of AdaGrad, for dense and sparse gradients."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from selftune.optim.base import Bucket, Group, Optimizer, State, lr_of, require, require_nonnegative
+from selftune.optim.distance import (
+    add_distance,
+    check_distance,
+    grown,
+    largest_lr,
+    require_alike,
+    sound,
+)
+
+
+class DAdaptAdaGrad(Optimizer):
+    """AdaGrad with D-Adaptation; takes sparse gradients too.
+
+    Defazio & Mishchenko, Learning-Rate-Free Learning by D-Adaptation, 2023, its AdaGrad form as
+    in the dadaptation package. https://arxiv.org/abs/2301.07733
+
+    s is the sum of the scaled gradients d lr g, each with its group's lr, and alpha that of the
+    squared gradients; z = p0 - s / (sqrt(alpha) + eps). d compares sum s^2 / sqrt(alpha)
+    - sum (d lr g)^2 / sqrt(alpha), both over all elements, with the 1-norm of s. These are kept up
+    by the changes of a step, so that a step costs what its gradients touch.
+
+    lr: multiplies d; leave it at 1 and let a schedule multiply it. A group with r times the
+        largest lr is treated as if its parameters were measured in units r times larger.
+    momentum: weight of the old parameters in x <- momentum x + (1 - momentum) z.
+    weight_decay: an L2 term, added to the gradient. With sparse gradients it and momentum act
+        when a row is touched.
+    d0, growth_rate: the first d, and its largest growth per step; the same in all groups.
+    Defaults are those of the dadaptation package, which starts alpha at 1e-6 and knows no momentum
+    and no weight decay with sparse gradients. Its authors advise against the method where Adam can
+    be used, as it adapts more slowly. State: p0, s and alpha, 3 words per parameter; d and its
+    companions in the groups, 0-d tensors on the device.
+    """
+
+    takes_sparse = True
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1.0,
+        momentum: float = 0.0,
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        d0: float = 1e-6,
+        growth_rate: float = math.inf,
+        compile: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "d0": d0,
+            "growth_rate": growth_rate,
+            "compile": compile,
+        }
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: Group) -> None:
+        super().add_param_group(param_group)
+        add_distance(self.param_groups, "d", "d_numerator", "s_l1")
+
+    def check(self, group: Group) -> None:
+        # At the first step s / (sqrt(alpha) + eps) would be 0 / 0.
+        require(0 < group["eps"] < math.inf, "eps", group["eps"], "(0, inf)")
+        require(0 <= group["momentum"] < 1, "momentum", group["momentum"], "[0, 1)")
+        require_nonnegative(group, "lr", "weight_decay")
+        check_distance(group)
+        require_alike(self.param_groups[0], group, "d0", "growth_rate")
+
+    def init_state(self, p: Tensor, group: Group) -> State:
+        # The package starts alpha at 1e-6, which a loss of small scale does see.
+        return {"p0": p.detach().clone(), "s": torch.zeros_like(p), "alpha": torch.zeros_like(p)}
+
+    def advance(self, group: Group, counts: State) -> State:
+        lr_max = largest_lr(self.param_groups)
+        return {"lr": lr_max, "ratio": lr_of(group) / lr_max}
+
+    @staticmethod
+    def update(b: Bucket) -> tuple[Tensor, Tensor]:
+        eps, p, s, momentum = b.group["eps"], b.param, b.s, b.group["momentum"]
+        grad = b.grad.add(p, alpha=b.group["weight_decay"])
+        before = s.dot(s.div(b.alpha.sqrt().add_(eps))), s.norm(1)
+        b.alpha.addcmul_(grad, grad)
+        root = b.alpha.sqrt().add_(eps)
+        grad.mul_(b.group["d"] * b.lr)
+        grad_sq = grad.dot(grad.div(root)) * b.ratio
+        s.add_(grad, alpha=b.ratio)
+        step = s.div(root)
+        numerator = (s.dot(step) - before[0]) / b.ratio - grad_sq
+        p.lerp_(b.p0.sub(step), 1 - momentum)
+        return numerator, s.norm(1) - before[1]
+
+    @staticmethod
+    def rest(b: Bucket) -> tuple[Tensor, Tensor]:
+        nothing = torch.zeros_like(b.group["d"])
+        return nothing, nothing
+
+    def estimate(self, *sums: Tensor) -> None:
+        group = self.param_groups[0]
+        d_numerator = sound(group["d_numerator"] + sums[0], group["d_numerator"])
+        s_l1 = sound(group["s_l1"] + sums[1], group["s_l1"])
+        d = grown(group["d"], d_numerator / s_l1, group["growth_rate"])
+        for group in self.param_groups:
+            group["d"].copy_(d)
+            group["d_numerator"].copy_(d_numerator)
+            group["s_l1"].copy_(s_l1)

@@ -1,0 +1,37 @@
+"""The rows that a sparse gradient touches: a rule works on copies of them alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def is_sparse(p: Tensor) -> bool:
+    """Whether the parameter's gradient is."""
+    return p.grad is not None and p.grad.is_sparse
+
+
+def kind(grad: Tensor | None) -> int:
+    """0 for no gradient, 1 for a dense one, 2 for a sparse one."""
+    return 0 if grad is None else 1 + grad.is_sparse
+
+
+class Rows:
+    """Rows of equally shaped tensors: a parameter and its states."""
+
+    def __init__(self, p: Tensor, tensors: Sequence[Tensor]) -> None:
+        assert p.grad is not None
+        grad = p.grad.coalesce()  # an index may have come several times
+        dims = grad.sparse_dim()
+        self.grad = grad.values()  # (rows, ...)
+        self.index = torch.zeros_like(grad.indices()[0])
+        for index, size in zip(grad.indices(), p.shape[:dims], strict=True):
+            self.index = self.index * size + index
+        self.wholes = [tensor.view(-1, *p.shape[dims:]) for tensor in tensors]
+        self.parts = [whole[self.index] for whole in self.wholes]
+
+    def write_back(self) -> None:
+        for whole, part in zip(self.wholes, self.parts, strict=True):
+            whole.index_copy_(0, self.index, part)

@@ -73,12 +73,8 @@ class Warmup(Form):
         return rung * self.form.at(0, max(1, rest) if rest is not None else None)
 
     def check(self, total_steps: int) -> None:
-        steps = steps_of(self.length, total_steps)
-        if steps > total_steps:
-            raise ValueError(
-                f"warmup_steps must lie in [0, total_steps={total_steps}], got {steps}"
-            )
-        self.form.check(total_steps - steps)
+        require_room(self.length, "the length of a warm-up", total_steps)
+        self.form.check(total_steps - steps_of(self.length, total_steps))
 
 
 @dataclass(frozen=True)
@@ -195,6 +191,14 @@ def require_length(length: int | float, name: str) -> None:
     valid = length >= 0 if isinstance(length, int) else 0 <= length <= 1
     if not valid:
         raise ValueError(f"{name} is a number of steps or a fraction in [0.0, 1.0], got {length}")
+
+
+def require_room(length: int | float, name: str, total_steps: int) -> None:
+    if steps_of(length, total_steps) > total_steps:
+        raise ValueError(
+            f"{name} may be at most {total_steps} steps here, got {length}; "
+            "shorten it or give a fraction of the run"
+        )
 
 
 def require_multiplier(value: float, name: str) -> None:

@@ -6,7 +6,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from selftune.schedules.form import Form, Shape, require_length, require_multiplier, steps_of
+from selftune.schedules.form import (
+    Form,
+    Shape,
+    require_length,
+    require_multiplier,
+    require_room,
+    steps_of,
+)
 
 # What is left of the peak after a fraction u of a cooldown.
 COOLDOWNS: dict[str, Callable[[float], float]] = {
@@ -137,8 +144,7 @@ class Trapezoid(Form):
         return above(self.end, COOLDOWNS[self.shape]((step - begin) / length))
 
     def check(self, total_steps: int) -> None:
-        if steps_of(self.cooldown, total_steps) > total_steps:
-            raise ValueError(f"a cooldown of {self.cooldown} steps in a run of {total_steps}")
+        require_room(self.cooldown, "the length of a cooldown", total_steps)
 
 
 @dataclass(frozen=True)

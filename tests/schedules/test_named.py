@@ -156,7 +156,7 @@ def test_from_factors_resampled_lies_on_straight_lines():
         (lambda: inverse_sqrt(0), "timescale must be positive"),
         (lambda: power(10, -0.5), "exponent must be positive"),
         (lambda: power(0, 0.5), "hold_steps must be positive"),
-        (lambda: wsd(10, 11), "a cooldown of 11 steps in a run of 10"),
+        (lambda: wsd(10, 11), "a cooldown may be at most 10 steps here, got 11; shorten it"),
         (lambda: wsd(10, 1.5), "number of steps or a fraction"),
         (lambda: wsd(10, 0.2, "sqrt"), "a cooldown is one of linear, 1-sqrt, cosine, got 'sqrt'"),
         (lambda: one_cycle(10, rise=1), r"rise must lie in \(0, 1\), got 1"),

@@ -182,8 +182,13 @@ def test_a_warm_up_longer_than_the_schedule_is_refused(warmup):
 
 
 def test_resampling_below_the_warm_up_is_refused():
-    with pytest.raises(ValueError, match=r"warmup_steps must lie in \[0, total_steps=5\], got 10"):
+    with pytest.raises(ValueError, match=r"the length of a warm-up may be at most 5 .*, got 10;"):
         linear(100).with_warmup(10).resample(5)
+
+
+def test_a_cooldown_has_to_fit_into_what_a_warm_up_leaves():
+    with pytest.raises(ValueError, match=r"the length of a cooldown may be at most 6 .*, got 8;"):
+        wsd(10, 8).with_warmup(4)
 
 
 # -- other schedules from one -----------------------------------------------------------------

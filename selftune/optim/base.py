@@ -255,6 +255,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
         group.setdefault("train_mode", self.param_groups[0].get("train_mode", True))
         group.setdefault("skipped_steps", 0)
         try:
+            require_pair(group, "betas")
             self.check(group)
             self._require_known_partition(group)
         except ValueError:
@@ -305,6 +306,13 @@ def require(condition: bool, name: str, value: object, valid: str) -> None:
     """Raise the ValueError of every invalid option."""
     if not condition:
         raise ValueError(f"{name} must lie in {valid}, got {value}")
+
+
+def require_pair(group: Group, name: str) -> None:
+    """The check of an option that is two numbers, in rules that have it."""
+    value = group.get(name, (0.0, 0.0))
+    if not isinstance(value, Sequence) or len(value) != 2:
+        raise ValueError(f"{name} must be a pair of numbers, got {value!r}")
 
 
 def require_nonnegative(group: Group, *names: str) -> None:

@@ -12,6 +12,7 @@ from selftune.optim.base import Bucket, Group, Optimizer, State, lr_of, require,
 from selftune.optim.sequences import (
     advance_averaging,
     check_averaging,
+    check_warmup,
     move,
     new_averaging,
     to_x,
@@ -35,7 +36,7 @@ class ScheduleFreeSGD(Optimizer):
     def __init__(
         self,
         params: ParamsT,
-        lr: float = 1.0,
+        lr: float | Tensor = 1.0,
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         warmup_steps: int = 0,
@@ -54,7 +55,7 @@ class ScheduleFreeSGD(Optimizer):
 
     def check(self, group: Group) -> None:
         check_averaging(group, group["momentum"], "momentum")
-        require_nonnegative(group, "warmup_steps")
+        check_warmup(group)
 
     def init_state(self, p: Tensor, group: Group) -> State:
         return {**new_averaging(), "z": p.detach().clone()}
@@ -99,7 +100,7 @@ class ScheduleFreeAdamW(Optimizer):
     def __init__(
         self,
         params: ParamsT,
-        lr: float = 0.0025,
+        lr: float | Tensor = 0.0025,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
@@ -126,7 +127,7 @@ class ScheduleFreeAdamW(Optimizer):
 
     def check(self, group: Group) -> None:
         require(0 <= group["betas"][1] < 1, "betas[1]", group["betas"][1], "[0, 1)")
-        require_nonnegative(group, "warmup_steps")
+        check_warmup(group)
         _check_adam(group)
 
     def init_state(self, p: Tensor, group: Group) -> State:
@@ -162,7 +163,7 @@ class ScheduleFreeRAdam(Optimizer):
     def __init__(
         self,
         params: ParamsT,
-        lr: float = 0.0025,
+        lr: float | Tensor = 0.0025,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,

@@ -9,6 +9,8 @@ x is not stored: it is y + (1 - 1/beta) (z - y).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -68,6 +70,7 @@ def learn_share(groups: list[Group], step_size: Tensor, warmup: int = 0) -> None
     first = groups[0]
     k = first["k"] + 1
     largest = torch.maximum(first["largest_step"], step_size)
+    # x / 0 = inf while the largest step was 0: the window is then 1.
     growth = largest.clamp(min=torch.finfo(torch.float32).tiny) / first["largest_step"]
     window = 1 + first["window"] * (k > warmup + 1) * ((k - 1) / k) ** first["r"] / growth**2
     for group in groups:
@@ -93,6 +96,11 @@ def to_x(b: Bucket) -> tuple[()]:
 def to_y(b: Bucket) -> tuple[()]:
     b.param.lerp_(b.z, 1 - b.beta)
     return ()
+
+
+def check_warmup(group: Group) -> None:
+    steps = group["warmup_steps"]
+    require(0 <= steps < math.inf and steps == int(steps), "warmup_steps", steps, "{0, 1, 2, ...}")
 
 
 def check_averaging(group: Group, beta: float, name: str) -> None:

@@ -609,7 +609,7 @@ ADAM = {
     "weight_decay": NONNEGATIVE,
 }
 AVERAGING = {"lr": NONNEGATIVE, "weight_decay": NONNEGATIVE, "r": NONNEGATIVE}
-WARMUP = {"warmup_steps": ("[0, inf)", [-1])}
+WARMUP = {"warmup_steps": ("{0, 1, 2, ...}", [-1, 2.5, math.inf, math.nan])}
 AVERAGED_ADAM = AVERAGING | {
     "betas[0]": INTERPOLATION,
     "eps": NONNEGATIVE,
@@ -668,6 +668,15 @@ def test_an_option_out_of_range_is_refused_by_name(cls, option, valid, value):
     with pytest.raises(ValueError) as error:
         cls(weights(), **options)
     assert str(error.value) == f"{option} must lie in {valid}, got {value}"
+
+
+@pytest.mark.parametrize(
+    "cls", [cls for cls in CLASSES if "betas" in inspect.signature(cls).parameters]
+)
+@pytest.mark.parametrize("betas", [0.9, (0.9,), (0.9, 0.99, 0.999)])
+def test_betas_are_a_pair(cls, betas):
+    with pytest.raises(ValueError, match=r"betas must be a pair of numbers, got \(?0\.9"):
+        cls(weights(), betas=betas)
 
 
 @every_class

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -23,7 +24,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Profile:
+class Profile(ABC):
     """What to average; `WeightAverage` does it.
 
     every: the weights after every so many steps are folded in; the steps between them count
@@ -40,7 +41,7 @@ class Profile:
             _check_length(type(self).__name__, name, getattr(self, name))
         self.check()
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027
         """Raise ValueError for an option out of its range."""
 
     def lengths(self) -> tuple[str, ...]:
@@ -55,9 +56,9 @@ class Profile:
         """What is kept per tensor in the tensor's own type: past weights."""
         return ()
 
+    @abstractmethod
     def fold(self, kept: dict[str, TensorList], weights: TensorList, at: Moment) -> None:
         """Take the weights into the average."""
-        raise NotImplementedError
 
     def in_steps(self, total_steps: int | None) -> Profile:
         """The same with all lengths in steps, those of a run of `total_steps`.
@@ -94,13 +95,13 @@ class Profile:
 class Weighted(Profile):
     """A profile that gives every step a fixed mass; kept as one running mean, 1 word."""
 
+    @abstractmethod
     def retained(self, previous: int, step: int) -> float:
         """The mass of all steps up to `previous` over that of all steps up to `step`.
 
         Such ratios multiply up, retained(r, s) retained(s, t) = retained(r, t): whatever
         `every` is, the weights folded in at t have the mass of all steps since the fold before.
         """
-        raise NotImplementedError
 
     def fold(self, kept: dict[str, TensorList], weights: TensorList, at: Moment) -> None:
         kept["mean"].lerp_(weights, 1 - self.retained(at.previous, at.step))

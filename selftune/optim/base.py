@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -44,20 +45,20 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
 
     # -- what a rule defines ------------------------------------------------------------------
 
+    @abstractmethod
     def check(self, group: Group) -> None:
         """Raise ValueError for an option out of its range."""
-        raise NotImplementedError
 
+    @abstractmethod
     def init_state(self, p: Tensor, group: Group) -> State:
         """Tensors shaped like `p`, and the parameter's own counts (numbers).
 
         `group` says by its options which tensors the rule will want.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def advance(self, group: Group, counts: State) -> State:
         """The numbers known before the step; moves the parameters' `counts` forward."""
-        raise NotImplementedError
 
     @staticmethod
     def measure(b: Bucket) -> Sequence[Tensor]:
@@ -68,9 +69,9 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
         """Learn from sums over all parameters before the step."""
 
     @staticmethod
+    @abstractmethod
     def update(b: Bucket) -> Sequence[Tensor]:
         """The rule: arithmetic only. Returns sums over the bucket for `estimate`."""
-        raise NotImplementedError
 
     @staticmethod
     def rest(b: Bucket) -> Sequence[Tensor]:

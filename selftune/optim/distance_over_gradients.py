@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 
 import torch
 from torch import Tensor
@@ -45,8 +46,8 @@ class OneDistance(OverGradients):
     """What DoG and DoWG share. They differ in `weight`, that of a step's gradient."""
 
     @staticmethod
-    def weight(r_bar: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def weight(r_bar: Tensor) -> Tensor: ...
 
     def add_param_group(self, param_group: Group) -> None:
         super().add_param_group(param_group)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 
-class EvaluationWeights:
+class EvaluationWeights(ABC):
     """What moves parameters between two places; `train_mode` of the groups says where they are."""
 
     param_groups: list[dict[str, Any]]
 
+    @abstractmethod
     def train(self) -> None:
         """Move the parameters to where gradients are taken. An optimizer starts there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def eval(self) -> None:
         """Move the parameters to where the model is judged and saved."""
-        raise NotImplementedError
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:

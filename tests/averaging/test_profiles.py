@@ -221,6 +221,11 @@ def test_profiles_are_frozen():
         EMA().every = 2  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_a_profile_without_a_rule_cannot_be_made():
+    with pytest.raises(TypeError, match=r"abstract method '?fold"):
+        Profile()  # pyright: ignore[reportAbstractUsage]
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [

@@ -679,6 +679,15 @@ def test_betas_are_a_pair(cls, betas):
         cls(weights(), betas=betas)
 
 
+def test_a_rule_that_lacks_a_part_is_refused_before_it_trains():
+    class Half(optim.Optimizer):
+        def check(self, group):
+            pass
+
+    with pytest.raises(TypeError, match=r"advance.*init_state.*update"):
+        Half(weights(), {"lr": 0.1})
+
+
 @every_class
 def test_every_option_of_a_constructor_is_checked(cls):
     options = set(inspect.signature(cls).parameters) - {"params"} - FLAGS

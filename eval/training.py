@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from selftune.averaging import recalibrate_batch_norm
+from selftune.averaging.places import buffers_restored
 
 from .clock import Clock
 from .methods import Build, Weights
@@ -138,12 +139,9 @@ def _evaluation_weights(
     if weights is None:
         yield
         return
-    buffers = [buffer.clone() for buffer in model.buffers()]
-    with weights():
+    with buffers_restored(model), weights():
         recalibrate_batch_norm(model, islice(batches, RECALIBRATION_BATCHES), workload.loss)
         yield
-    for buffer, before in zip(model.buffers(), buffers, strict=True):
-        buffer.copy_(before)
 
 
 @torch.no_grad()

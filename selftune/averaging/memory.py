@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from selftune.averaging.offload import Offload
-from selftune.averaging.places import Place, local, own_part
+from selftune.averaging.places import Place, local
 from selftune.averaging.profiles import Moment, Profile
+from selftune.sharded import own_part
 from selftune.tensor_list import TensorList
 
 # Weights of another type than the average's are converted; so many elements at a time, or one
@@ -115,9 +116,8 @@ class Memory:
         wide = torch.promote_types(tensor.dtype, torch.float32)
         types = dict.fromkeys(self._profile.means(), wide)
         types |= dict.fromkeys(self._profile.snapshots(), tensor.dtype)
-        like, device = (
-            (tensor.detach(), None) if self._offload is None else (own_part(tensor), "cpu")
-        )
+        tensor = tensor.detach()
+        like, device = (tensor, None) if self._offload is None else (own_part(tensor), "cpu")
         return {key: torch.zeros_like(like, dtype=t, device=device) for key, t in types.items()}
 
 

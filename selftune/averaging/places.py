@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from selftune.sharded import own_part
 
 # What torch.compile and activation checkpointing call the module they wrap.
 WRAPPED = ("_orig_mod", "_checkpoint_wrapped_module")
@@ -42,6 +45,17 @@ def buffers(model: nn.Module) -> dict[str, Place]:
     )
 
 
+@contextmanager
+def buffers_restored(model: nn.Module) -> Iterator[None]:
+    """Afterwards the buffers are the tensors they were, with the values that they had."""
+    held = [(place, place.tensor, place.tensor.clone()) for place in buffers(model).values()]
+    try:
+        yield
+    finally:
+        for place, tensor, values in held:
+            place.tensors[place.key] = tensor.copy_(values)
+
+
 def innermost(module: nn.Module) -> nn.Module:
     """The module without the wrappers around it."""
     while True:
@@ -67,16 +81,9 @@ def reshard(modules: list[Any]) -> None:
         module.reshard()
 
 
-def own_part(tensor: Any) -> Tensor:
-    """The tensor, or this rank's part of a sharded one; the same memory, without gradients."""
-    tensor = tensor.detach()
-    # A DTensor is known by its interface: its module is not imported for nothing.
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
-
-
 def local(tensor: Tensor) -> Tensor:
-    """The memory behind a tensor, as real numbers."""
-    tensor = own_part(tensor)
+    """The memory behind a tensor, as real numbers without gradients."""
+    tensor = own_part(tensor.detach())
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 

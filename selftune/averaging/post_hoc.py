@@ -18,6 +18,7 @@ from torch import Tensor
 
 from selftune.averaging.profiles import PowerEMA
 from selftune.averaging.weight_average import WeightAverage
+from selftune.sharded import whole
 from selftune.tensor_list import TensorList
 
 # A synthesis further than this from what was asked for is reported.
@@ -47,7 +48,7 @@ class SnapshotStore:
         profile = average.profile
         if not isinstance(profile, PowerEMA) or profile.start != 0:
             raise ValueError(f"post-hoc synthesis needs PowerEMA with start=0, got {profile}")
-        weights = {name: _whole(tensor) for name, tensor in average.weights().items()}
+        weights = {name: whole(tensor).cpu() for name, tensor in average.weights().items()}
         if torch.distributed.is_initialized() and torch.distributed.get_rank() != 0:
             return
         step = average.steps - average.steps % int(profile.every)
@@ -126,7 +127,3 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _shapes(snapshot: dict[str, Any]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in snapshot["weights"].items()}
-
-
-def _whole(tensor: Any) -> Tensor:
-    return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).cpu()

@@ -17,13 +17,14 @@ from selftune.averaging.memory import Memory
 from selftune.averaging.places import (
     Place,
     buffers,
+    buffers_restored,
     gathering,
     innermost,
-    own_part,
     parameters,
     reshard,
 )
 from selftune.averaging.profiles import Moment, Profile
+from selftune.sharded import own_part
 
 # Models that hold an average at the moment.
 _in_swap: WeakSet[nn.Module] = WeakSet()
@@ -177,7 +178,7 @@ class WeightAverage:
             restore.callback(setattr, self, "_swapped", False)
             if not empty:
                 restore.callback(reshard, gathering(model))
-                restore.enter_context(_buffers_restored(model))
+                restore.enter_context(buffers_restored(model))
                 restore.enter_context(self._allocated().exchanged(theirs))
                 if batches is not None:
                     recalibrate_batch_norm(model, batches, forward)
@@ -261,13 +262,3 @@ def _unlike(profile: dict[str, Any], other: dict[str, Any]) -> str:
 
 def _has_mean(place: Place) -> bool:
     return place.tensor.is_floating_point() or place.tensor.is_complex()
-
-
-@contextmanager
-def _buffers_restored(model: nn.Module) -> Iterator[None]:
-    held = [(place, place.tensor, place.tensor.clone()) for place in buffers(model).values()]
-    try:
-        yield
-    finally:
-        for place, tensor, values in held:
-            place.tensors[place.key] = tensor.copy_(values)

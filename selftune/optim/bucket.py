@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from selftune.optim.sharding import Shards, is_sharded, plain, plain_grad, shards
+from selftune.optim.sharding import Shards, plain, plain_grad, shards
 from selftune.optim.sparse import Rows, is_sparse
+from selftune.sharded import is_sharded
 from selftune.tensor_list import TensorList
 
 Group = dict[str, Any]

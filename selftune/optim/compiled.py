@@ -16,7 +16,8 @@ from torch import Tensor
 
 from selftune.optim.bucket import Bucket, Cohort, Group, State, chunks
 from selftune.optim.execution import Rule, run
-from selftune.optim.sharding import is_sharded, plain, plain_grad
+from selftune.optim.sharding import plain, plain_grad
+from selftune.sharded import is_sharded
 from selftune.tensor_list import TensorList
 
 # From this size on a kernel's launch is small beside its work.

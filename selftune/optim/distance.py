@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from selftune.optim.base import Group, lr_of, require
-from selftune.optim.sharding import is_sharded
+from selftune.sharded import is_sharded
 from selftune.tensor_list import TensorList
 
 # How much larger than d a credible estimate may be. In D-Adapt Adam the second step alone gives

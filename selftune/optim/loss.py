@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selftune.optim.sharding import Shards, is_sharded
+from selftune.optim.sharding import Shards
+from selftune.sharded import whole
 
 
 def needed(loss: Any, name: str) -> Tensor:
     """The loss that `name`'s step was given, as a 0-d tensor."""
     if loss is None:
         raise ValueError(f"{name}.step() needs the loss: step(loss=loss) or step(closure)")
-    if is_sharded(loss):
-        loss = loss.full_tensor()
+    loss = whole(loss)
     number = torch.as_tensor(loss, dtype=None if isinstance(loss, Tensor) else torch.float64)
     if number.numel() != 1:
         raise ValueError(f"the loss must be one number, got the shape {tuple(number.shape)}")

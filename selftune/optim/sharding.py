@@ -1,7 +1,4 @@
-"""Parameters of which every rank holds a part: local tensors, and sums over the ranks.
-
-A DTensor is known by its interface, so that torch.distributed.tensor is not imported for nothing.
-"""
+"""Parameters of which every rank holds a part: local tensors, and sums over the ranks."""
 
 from __future__ import annotations
 
@@ -12,18 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selftune.sharded import is_sharded, own_part
+
 # The process groups over whose ranks a tensor is split, one per sharded mesh dimension.
 Shards = tuple[Any, ...]
 
 
-def is_sharded(tensor: Any) -> bool:
-    return hasattr(tensor, "to_local")
-
-
 def plain(tensor: Any) -> Tensor:
     """The memory behind a parameter, a gradient or a state: this rank's part, as real numbers."""
-    if is_sharded(tensor):
-        tensor = tensor.to_local()
+    tensor = own_part(tensor)
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 

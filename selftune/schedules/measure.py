@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selftune.sharded import whole
 from selftune.tensor_list import TensorList
 
 
@@ -17,9 +18,9 @@ def norm(tensors: Sequence[Tensor], ord: float) -> Tensor:
     for tensor in tensors:
         dense = tensor.coalesce().values() if tensor.is_sparse else tensor
         alike.setdefault((dense.device, dense.dtype, type(dense)), []).append(dense)
+    # A norm of sharded tensors is itself spread over the ranks, and so is a sum of them.
     norms = [
-        _whole(TensorList(same).norm(ord, _accurate(dtype)))
-        for (_, dtype, _), same in alike.items()
+        whole(TensorList(same).norm(ord, _accurate(dtype))) for (_, dtype, _), same in alike.items()
     ]
     return torch.linalg.vector_norm(_together(norms), ord)
 
@@ -31,7 +32,7 @@ def dot(ones: Iterable[Tensor], others: Iterable[Tensor]) -> Tensor:
         one = one.to_dense() if one.is_sparse else one
         dtype = torch.promote_types(_accurate(one.dtype) or one.dtype, other.dtype)
         product = one.to(dtype) * (other.conj() if other.is_complex() else other)
-        products.append(_whole((product.real if product.is_complex() else product).sum()))
+        products.append(whole((product.real if product.is_complex() else product).sum()))
     return _together(products).sum()
 
 
@@ -43,9 +44,3 @@ def _together(numbers: list[Tensor]) -> Tensor:
     device = numbers[0].device
     dtype = torch.float32 if device.type == "mps" else torch.float64
     return torch.stack([number.to(device, dtype, non_blocking=True) for number in numbers])
-
-
-def _whole(number: Any) -> Tensor:
-    # A norm of sharded tensors is itself spread over the ranks. Known by its interface, so that
-    # torch.distributed.tensor is not imported for nothing.
-    return number.full_tensor() if hasattr(number, "full_tensor") else number

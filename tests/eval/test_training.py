@@ -98,6 +98,24 @@ def test_batch_norm_statistics_come_back_after_an_evaluation():
     assert len(kept) == 5
 
 
+def test_batch_norm_statistics_come_back_after_an_error_too():
+    def statistics_after_an_error(build):
+        models = []
+
+        def remembered(model, num_steps):
+            models.append(model)
+            return build(model, num_steps)
+
+        run = train(LATE_FLIGHTS, remembered, SEEDS, 4, "cpu")
+        next(run)
+        with pytest.raises(KeyboardInterrupt):
+            run.throw(KeyboardInterrupt())
+        return models[0][1].running_mean
+
+    elsewhere = statistics_after_an_error(sgd_judged_where_it_trains)
+    assert torch.equal(elsewhere, statistics_after_an_error(sgd))
+
+
 def test_the_model_holds_the_evaluation_weights_while_the_caller_looks():
     def build(model, num_steps):
         @contextmanager

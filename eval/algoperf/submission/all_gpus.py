@@ -23,7 +23,8 @@ def mean_loss(summed: Tensor, n_valid: Any) -> tuple[Tensor, Tensor]:
 
 def synchronizes(model: nn.Module) -> bool:
     """Whether its gradients are averaged. A v0.6 runner that resumes hands it back without DDP."""
-    return world_size() == 1 or isinstance(_uncompiled(model), DistributedDataParallel)
+    uncompiled = getattr(model, "_orig_mod", model)
+    return world_size() == 1 or isinstance(uncompiled, DistributedDataParallel)
 
 
 @torch.no_grad()
@@ -45,15 +46,5 @@ def agreed(here: bool) -> bool:
     return bool(anywhere)
 
 
-def innermost(model: nn.Module) -> nn.Module:
-    """The model without torch.compile and DDP."""
-    model = _uncompiled(model)
-    return model.module if isinstance(model, DistributedDataParallel) else model
-
-
 def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def _uncompiled(model: nn.Module) -> nn.Module:
-    return getattr(model, "_orig_mod", model)

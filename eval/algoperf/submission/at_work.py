@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
-from .all_gpus import innermost
+from selftune.averaging.places import buffers_restored, innermost
+
 from .expected import Expected
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class AtWork:
         if self._weights is None or self._evaluation is not None:
             return
         with ExitStack() as stack:
-            stack.callback(self._restore, [buffer.clone() for buffer in self._model.buffers()])
+            stack.enter_context(buffers_restored(self._model))
             stack.enter_context(self._weights())
             recalibrate(self._model)
             self._evaluation = stack.pop_all()
@@ -64,11 +64,6 @@ class AtWork:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
-
-    @torch.no_grad()
-    def _restore(self, buffers: list[Tensor]) -> None:
-        for buffer, before in zip(self._model.buffers(), buffers, strict=True):
-            buffer.copy_(before)
 
     def _parts(self) -> dict[str, Any]:
         """What has a state; the evaluation weights may have one of their own."""

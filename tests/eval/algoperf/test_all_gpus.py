@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from eval.algoperf.submission.all_gpus import innermost, mean_loss
+from eval.algoperf.submission.all_gpus import mean_loss
+from eval.algoperf.submission.at_work import AtWork
 
 HERE = Path(__file__).parent
 
@@ -62,7 +63,15 @@ def test_in_one_process_it_is_the_plain_mean():
     assert summed.grad.item() == 0.25
 
 
-def test_the_innermost_model_is_found_through_compilation():
+def test_a_method_is_built_on_the_innermost_model():
+    built_on = []
+
+    def build(model, num_steps):
+        built_on.append(model)
+        return torch.optim.SGD(model.parameters(), lr=0.1), None, None
+
     model = nn.Linear(2, 2)
-    assert innermost(torch.compile(model, backend="eager")) is model
-    assert innermost(model) is model
+    compiled = torch.compile(model, backend="eager")
+    for wrapped in (model, compiled, nn.DataParallel(model), nn.DataParallel(compiled)):
+        AtWork(build, wrapped, num_steps=10)
+    assert built_on == [model] * 4

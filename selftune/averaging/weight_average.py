@@ -24,6 +24,7 @@ from selftune.averaging.places import (
     reshard,
 )
 from selftune.averaging.profiles import Moment, Profile
+from selftune.lent import lent
 from selftune.sharded import own_part
 
 # Models that hold an average at the moment.
@@ -161,8 +162,9 @@ class WeightAverage:
 
         Addresses stay. Values are exchanged tensor by tensor, so there is no second model;
         tensors of another type than their average (bfloat16) are put by. So do not train
-        inside, nor move Schedule-Free weights by train() or eval(): what changes the weights
-        there changes the average. Buffers come back too.
+        inside: what changes the weights there changes the average. An optimizer of ours that
+        has evaluation weights of its own refuses train() and eval() there; call them before.
+        Buffers come back too.
         Before the first weights are folded in, the model keeps its own, with a warning.
 
         batches, forward: as in `recalibrate_batch_norm`; inside, the BatchNorm statistics are
@@ -176,6 +178,7 @@ class WeightAverage:
             restore.callback(_in_swap.discard, innermost(model))
             self._swapped = True
             restore.callback(setattr, self, "_swapped", False)
+            restore.enter_context(lent(place.tensor for place in theirs.values()))
             if not empty:
                 restore.callback(reshard, gathering(model))
                 restore.enter_context(buffers_restored(model))

@@ -80,9 +80,9 @@ class Attachment:
 
     @torch.compiler.disable()
     def _enter(self, module: nn.Module, args: Any) -> None:
-        if not self._running:
+        self._running += 1  # first: `_leave` is called even if this fails
+        if self._running == 1:
             self._follow()
-        self._running += 1
 
     @torch.compiler.disable()
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:

@@ -240,6 +240,8 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
     @torch.no_grad()
     def _switch(self, train_mode: bool, move: Rule) -> None:
         self.settle()
+        if move not in (Optimizer.to_training, Optimizer.to_evaluation):
+            self._refuse_lent(train_mode)
         for group in self.param_groups:
             if group["train_mode"] != train_mode:
                 members = [p for p in group["params"] if self.state.get(p)]

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from selftune.lent import refuse_lent
+
 
 class EvaluationWeights(ABC):
     """What moves parameters between two places; `train_mode` of the groups says where they are."""
@@ -20,6 +22,12 @@ class EvaluationWeights(ABC):
     @abstractmethod
     def eval(self) -> None:
         """Move the parameters to where the model is judged and saved."""
+
+    def _refuse_lent(self, train_mode: bool) -> None:
+        """Raise RuntimeError where the move would be that of an average."""
+        moved = [group for group in self.param_groups if group["train_mode"] != train_mode]
+        caller = f"{type(self).__name__}.{'train' if train_mode else 'eval'}()"
+        refuse_lent(caller, (p for group in moved for p in group["params"]))
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:

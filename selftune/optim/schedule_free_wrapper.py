@@ -155,6 +155,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         self.settle()
         if self.param_groups[0]["train_mode"] == train_mode:
             return
+        self._refuse_lent(train_mode)
         present = self._cohorts(lambda p: p in self.state)
         if train_mode:
             self._to_y(present)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from selftune.averaging import EMA, LAWA, BlockLAWA, Polyak, Tail, WeightAverage, memory
-from selftune.optim import AdamW
+from selftune.optim import AdamW, ScheduleFree, ScheduleFreeSGD, attach
 
 
 @every_profile
@@ -143,6 +143,75 @@ def test_training_inside_swap_is_refused_before_it_does_harm():
         average.load_state_dict(average.state_dict())
     with average.swap(model), pytest.raises(RuntimeError, match=r"copy_to\(\) inside swap\(\)"):
         average.copy_to(model)
+    assert same(values(model), before)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda params: ScheduleFreeSGD(params, lr=0.1),
+        lambda params: ScheduleFree(torch.optim.SGD(params, lr=0.1)),
+    ],
+    ids=["ScheduleFreeSGD", "ScheduleFree"],
+)
+@pytest.mark.parametrize("following", [False, True], ids=["update()", "attach()"])
+def test_schedule_free_weights_do_not_move_inside_swap(make, following):
+    model = network()
+    optimizer, average = make(model.parameters()), WeightAverage(model, Polyak())
+    if following:
+        average.attach(optimizer)
+    for step in range(3):
+        train(model, optimizer, [step])
+        if not following:
+            average.update()
+    before, weights = values(model), average.weights()
+    with (
+        average.swap(model),
+        pytest.raises(RuntimeError, match=r"\.eval\(\) inside swap\(\).*; call it before swap"),
+    ):
+        optimizer.eval()
+    assert same(values(model), before)
+    assert same(average.weights(), weights)
+    optimizer.eval()
+    at_x = values(model)
+    with average.swap(model):
+        optimizer.eval()  # it is there already
+        with pytest.raises(RuntimeError, match=r"\.train\(\) inside swap\(\)"):
+            optimizer.train()
+    assert same(values(model), at_x)
+    optimizer.train()
+    assert not same(values(model), at_x)
+
+
+def test_an_attached_schedule_free_optimizer_says_so_too():
+    model = network()
+    optimizer, average = ScheduleFreeSGD(model.parameters(), lr=0.1), WeightAverage(model, Polyak())
+    average.attach(optimizer)
+    train(model, optimizer, range(3))
+    attach(model, optimizer)
+    model.eval()
+    (inputs,) = batches([9])
+    with (
+        torch.no_grad(),
+        average.swap(model),
+        pytest.raises(RuntimeError, match=r"ScheduleFreeSGD\.eval\(\) inside swap\(\)"),
+    ):
+        model(inputs)
+    optimizer.eval()
+    with torch.no_grad(), average.swap(model):
+        model(inputs)
+    model.train()(inputs)
+    assert optimizer.param_groups[0]["train_mode"]  # it goes on following
+
+
+def test_an_optimizer_without_evaluation_weights_may_change_its_mode_inside_swap():
+    model = network()
+    optimizer, average = AdamW(model.parameters(), lr=0.1), WeightAverage(model, Polyak())
+    average.attach(optimizer)
+    train(model, optimizer, range(3))
+    before = values(model)
+    with average.swap(model), optimizer.evaluation_weights():
+        pass
     assert same(values(model), before)
 
 

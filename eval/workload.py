@@ -53,6 +53,9 @@ class Workload:
     loss: Callable[[nn.Module, Batch], Tensor]  # mean training loss of one batch
     evaluate: Callable[[nn.Module, Arrays], float]  # the metric; the model is in eval mode
 
+    def __post_init__(self) -> None:
+        assert self.eval_period > 0, f"{self.name}: a step_hint of {self.step_hint} is below 20"
+
     @property
     def eval_period(self) -> int:
         """Steps between evaluations: 20 of them in `step_hint`."""

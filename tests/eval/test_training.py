@@ -22,6 +22,12 @@ def test_a_run_is_evaluated_every_period_and_after_its_last_step():
     assert [e.step for e in evaluations(steps=5)] == [2, 4, 5]
 
 
+def test_a_workload_is_long_enough_for_its_evaluations():
+    with pytest.raises(AssertionError, match="late_flights: a step_hint of 19 is below 20"):
+        replace(LATE_FLIGHTS, step_hint=19)
+    assert replace(LATE_FLIGHTS, step_hint=20).eval_period == 1
+
+
 def test_training_lowers_the_loss():
     run = evaluations(adam, steps=120)
     assert run[-1].loss < run[0].loss

@@ -10,7 +10,7 @@ WORKLOAD = Workload(
     dataset="flights",
     metric=Metric("log loss", higher_is_better=False),
     batch_size=128,
-    step_hint=4_000,
+    step_hint=4000,
     load=load,
     build_model=DLRM,
     training_batches=training_batches,

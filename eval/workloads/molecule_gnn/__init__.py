@@ -10,7 +10,7 @@ WORKLOAD = Workload(
     dataset="molecules",
     metric=Metric("mean average precision", higher_is_better=True),
     batch_size=32,
-    step_hint=2_200,
+    step_hint=2200,
     load=load,
     build_model=GraphNetwork,
     training_batches=training_batches,

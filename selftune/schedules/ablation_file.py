@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +37,7 @@ class AblationFile:
 
     definition: of a schedule's name, what has to be equal for its outcomes to be comparable;
         None for schedules that are not asked for.
-    Raises ValueError for outcomes of another definition.
+    Raises ValueError for outcomes of another definition, and while another call writes there.
     """
 
     folder: Path | None
@@ -48,9 +50,13 @@ class AblationFile:
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / "outcomes.jsonl"
-            whole = self._read(path)
             self._file = path.open("a", encoding="utf-8")
-            self._file.truncate(whole)  # a line that an interruption cut in two goes
+            try:
+                _lock(self._file, path)
+                self._file.truncate(self._read(path))  # a line that was cut in two goes
+            except BaseException:
+                self._file.close()
+                raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -71,6 +77,7 @@ class AblationFile:
             }
             self._file.write(json.dumps(line, allow_nan=False) + "\n")
             self._file.flush()
+            os.fsync(self._file.fileno())
 
     def keep_norms(self, seed: int, log: NormLog) -> None:
         self._norms[seed] = log
@@ -100,8 +107,6 @@ class AblationFile:
 
     def _read(self, path: Path) -> int:
         """Take in the outcomes; answers with how many bytes of the file are whole lines."""
-        if not path.exists():
-            return 0
         *lines, _ = path.read_bytes().split(b"\n")  # a line is whole only with its end
         for number, line in enumerate(lines, start=1):
             try:
@@ -120,6 +125,20 @@ class AblationFile:
             metrics = {n: math.nan if v is None else v for n, v in data["metrics"].items()}
             self.outcomes[name, seed] = Outcome(name, seed, metrics, data["seconds"])
         return sum(len(line) + 1 for line in lines)
+
+
+def _lock(file: TextIO, path: Path) -> None:
+    """One writer at a time, until it closes the file or its process is gone."""
+    if sys.platform == "win32":  # which has no such locks
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(
+            f"{path} is being written by another ablation; wait for it or choose another out="
+        ) from None
 
 
 def _first_difference(before: dict[str, Any], now: dict[str, Any]) -> str:

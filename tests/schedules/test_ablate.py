@@ -210,6 +210,18 @@ def test_a_line_cut_in_two_costs_its_run_and_no_other(tmp_path):
     assert [json.loads(line)["seed"] for line in path.read_text().splitlines()] == [0, 0, 1, 1]
 
 
+def test_two_ablations_do_not_write_into_one_folder(tmp_path):
+    def train(run: Run) -> float:
+        with pytest.raises(ValueError, match=r"outcomes\.jsonl is being written by another"):
+            ablate(lambda run: 0.0, SCHEDULES, seeds=1, out=tmp_path)
+        return 1.0
+
+    table = ablate(train, SCHEDULES, seeds=1, out=tmp_path)
+    assert [cell.values for cell in table.cells] == [(1.0,), (1.0,)]
+    again = ablate(lambda run: math.nan, SCHEDULES, seeds=1, out=tmp_path)
+    assert again == table
+
+
 def test_more_seeds_and_schedules_can_be_added_later(tmp_path):
     ablate(Training(), SCHEDULES, seeds=1, out=tmp_path)
     more = Training()

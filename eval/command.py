@@ -46,6 +46,12 @@ def one(name: str, known: Mapping[str, T], kind: str, besides: str = "") -> T:
     raise ValueError(f"unknown {kind} {name!r}; {meant}accepted: {', '.join(known)}{besides}")
 
 
+def in_a_line(error: BaseException) -> str:
+    """An error's kind and the first line of what it says."""
+    message = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {message}".removesuffix(": ")
+
+
 def count(text: str) -> int:
     """An argument that is a whole number from 1."""
     return _number(text, int, lambda value: value >= 1, "a whole number, at least 1")

@@ -14,7 +14,7 @@ from zlib import crc32
 
 from torch import nn
 
-from .command import listed, one
+from .command import in_a_line, listed, one
 from .methods import Built, Method
 
 
@@ -64,10 +64,7 @@ def own_method(reference: str) -> Method:
     try:
         module = _module(place)
     except (Exception, SystemExit) as error:
-        message = str(error).partition("\n")[0]
-        raise ValueError(
-            f"cannot import the method {reference!r}: {type(error).__name__}: {message}"
-        ) from error
+        raise ValueError(f"cannot import the method {reference!r}: {in_a_line(error)}") from error
     if not callable(getattr(module, function, None)) or module.__file__ is None:
         raise ValueError(
             f"{place} has no function {function!r}; write --method {place}:FUNCTION, where "

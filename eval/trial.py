@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from .along import Along
+from .command import in_a_line
 from .data import manifest
 from .methods import Build
 from .results import Key, Record, finite
@@ -92,8 +93,7 @@ def run_trial(trial: Trial, watch: Watch = lambda step, metric: None) -> Record:
                     return outcome(end, _why_early(trial, evaluation), evaluation.test())
     except (Exception, SystemExit) as error:
         traceback.print_exc()
-        message = str(error).strip().partition("\n")[0]
-        return outcome("failed", f"{type(error).__name__}: {message}".removesuffix(": "))
+        return outcome("failed", in_a_line(error))
     raise AssertionError("training ended before its last step")
 
 

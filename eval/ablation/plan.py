@@ -11,6 +11,7 @@ from selftune.schedules import Schedule, ScheduleLR, refine, transfer_lr
 from selftune.schedules.form import Warmup, steps_of
 
 from ..along import Along, from_json
+from ..command import in_a_line
 from ..methods import Build, Built
 from ..plan import complete, unfinished
 from ..results import Record, Results, key
@@ -33,6 +34,7 @@ class WithSchedule:
         return self.schedule * transfer_lr(1.0, self.tuned_with, self.schedule)
 
     def __call__(self, model: nn.Module, num_steps: int) -> Built:
+        # `schedule` is one over the trial's steps, which are more where the budget is.
         optimizer, own, weights = self.build(model, num_steps)
         if own is not None:
             for group in optimizer.param_groups:
@@ -49,7 +51,13 @@ def expanded(trials: Sequence[Trial], axes: Axes) -> list[Trial]:
     if REFINED in schedules:
         schedules.remove(REFINED)
         schedules += [*([axes.recorded] if axes.recorded not in schedules else []), REFINED]
-    return [_with(trial, name, axes) for trial in trials for name in schedules]
+    of_each = {(trial.method, trial.workload.name): trial for trial in trials}  # any study's
+    own = {key: _own_schedule(trial, axes) for key, trial in of_each.items()}
+    return [
+        _with(trial, name, axes, own[trial.method, trial.workload.name])
+        for trial in trials
+        for name in schedules
+    ]
 
 
 def run(trials: Sequence[Trial], results: Results, jobs: int) -> None:
@@ -66,9 +74,8 @@ def run(trials: Sequence[Trial], results: Results, jobs: int) -> None:
     complete(ready, results, jobs)
 
 
-def _with(trial: Trial, name: str, axes: Axes) -> Trial:
+def _with(trial: Trial, name: str, axes: Axes, own: Schedule | None) -> Trial:
     """The trial with a schedule; a refined one has the recorded's shape until it is made."""
-    own = _own_schedule(trial, axes)
     tuned_with = own if axes.lr == "transferred" else None
     shape = with_warmup(axes.recorded if name == REFINED else name, trial.steps, _warmup(own))
     averages = ", ".join(f"{n} {p.describe()}" for n, p in axes.profiles.items()) or "none"
@@ -110,7 +117,13 @@ def _refined(trial: Trial, records: Sequence[Record]) -> Trial:
 
 def _own_schedule(trial: Trial, axes: Axes) -> Schedule | None:
     """The method's own schedule, if it is one of ours. Raises ValueError where axes need it."""
-    _, scheduler, weights = trial.build(nn.Linear(1, 1), trial.steps)
+    try:
+        _, scheduler, weights = trial.build(trial.workload.build_model(), trial.steps)
+    except Exception as error:
+        raise ValueError(
+            f"{trial.method} cannot be built for {trial.workload.name}, to see its schedule: "
+            f"{in_a_line(error)}"
+        ) from error
     if weights is not None and axes.profiles:
         raise ValueError(
             f"{trial.method} is judged at evaluation weights of its own: ablate its averaging "

@@ -237,6 +237,28 @@ def test_schedules_warm_up_as_the_methods_own():
         assert trial.build.schedule == linear(40).with_warmup(rungs)  # pyright: ignore
 
 
+def test_a_methods_schedule_is_seen_on_the_workloads_own_model():
+    def for_batch_norm(model, num_steps):
+        (norm,) = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm1d)]
+        optimizer = torch.optim.SGD(norm.parameters(), lr=0.1)
+        return optimizer, ScheduleLR(optimizer, linear(num_steps)), None
+
+    (trial,) = expanded([replace(BASE, build=for_batch_norm)], Axes.of("schedule=linear"))
+    assert trial.build.schedule == linear(40).with_warmup(0)  # pyright: ignore
+
+
+def test_a_method_that_cannot_be_built_gives_one_clear_error():
+    def for_convolutions(model, num_steps):
+        raise IndexError("there is no convolution\nhere")
+
+    with pytest.raises(ValueError) as caught:
+        expanded([replace(BASE, build=for_convolutions)], Axes.of("schedule=linear"))
+    assert str(caught.value) == (
+        "nadamw cannot be built for late_flights, to see its schedule: "
+        "IndexError: there is no convolution"
+    )
+
+
 def test_the_peak_lr_starts_from_the_methods_own_and_not_from_its_warm_up():
     model = torch.nn.Linear(1, 1)
     optimizer, _, _ = WithSchedule(NADAMW.build, linear(100), None)(model, 100)

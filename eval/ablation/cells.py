@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, isfinite, isnan, nan
-from statistics import fmean, median
+from math import inf, isnan, nan
+from statistics import median
 from typing import Any
 
-from selftune.schedules.paired import Difference
+from selftune.schedules.paired import Difference, finite_mean
 
 from ..results import Record
 from .axes import NONE, REFINED, Axes
@@ -38,8 +38,7 @@ class Cell:
     @property
     def final(self) -> float:
         """The mean over the studies that did not fail."""
-        finite = [value for value in self.finals.values() if isfinite(value)]
-        return fmean(finite) if finite else nan
+        return finite_mean(self.finals.values())
 
     @property
     def median_steps(self) -> float:
@@ -52,11 +51,10 @@ class Cell:
         """
         studies = sorted(self.finals.keys() & baseline.finals.keys())
         own, others = ([c.finals[study] for study in studies] for c in (self, baseline))
-        if not studies or not all(map(isfinite, (*own, *others))):
+        if not studies:
             return None
-        if self.rules["higher_is_better"]:
-            return Difference.of(own, others)
-        return Difference.of(others, own)
+        pair = (own, others) if self.rules["higher_is_better"] else (others, own)
+        return Difference.of_finite(*pair)
 
 
 def cells(records: Sequence[Record], axes: Axes) -> list[Cell]:

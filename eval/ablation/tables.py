@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from math import isfinite, isnan
 
+from selftune.schedules.paired import CAUTION
+
 from ..tables import Cell as Text
 from ..tables import Table, number
 from .cells import Cell
@@ -43,7 +45,7 @@ def gains_table(method: str, rows: Grid) -> Table:
         tuple(lines),
         f"Mean differences over {studies} paired studies (equal seeds) with 95 % intervals by "
         "Student's t, in the metric's units; positive is better everywhere. Better / worse: on how "
-        "many workloads the interval leaves out zero; of 20 intervals one does so by chance.",
+        f"many workloads the interval leaves out zero; {CAUTION}.",
         text_columns=2,
     )
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 from selftune.schedules.ablation_file import Outcome
 from selftune.schedules.ablation_run import NONE
-from selftune.schedules.paired import Difference
+from selftune.schedules.paired import CAUTION, Difference, finite_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,7 +66,7 @@ class Ablation:
                 schedule=name,
                 average=average,
                 values=own,
-                difference=_difference(own, first),
+                difference=None if own is first else Difference.of_finite(own, first),
                 steps=steps[name],
                 to_record=to_record.get(name, 0),
             )
@@ -93,8 +92,8 @@ class Ablation:
         """The table's texts, under HEAD."""
         rows = []
         for cell in self.cells:
-            finite = [value for value in cell.values if math.isfinite(value)]
-            metric = f"{fmean(finite):.5g}" if finite else "-"
+            mean = finite_mean(cell.values)
+            metric = "-" if math.isnan(mean) else f"{mean:.5g}"
             metric += f" ({cell.diverged} diverged)" if cell.diverged else ""
             difference = "" if cell.difference is None else str(cell.difference)
             # Both ways to count: the recording run is free where it was wanted anyway.
@@ -111,7 +110,7 @@ class Ablation:
             f"Differences are from {first.schedule}/{first.average}, seed by seed",
         ]
         if count > 1:
-            parts[-1] += ", with 95 % intervals; of 20 such, one misses by chance"
+            parts[-1] += f", with 95 % intervals; {CAUTION}"
         parts[-1] += "."
         if any(cell.to_record for cell in self.cells):
             parts.append("In brackets: steps of the run that recorded the norms.")
@@ -135,9 +134,3 @@ class Ablation:
         from selftune.schedules.plot import ablation_picture
 
         return ablation_picture(self)
-
-
-def _difference(own: tuple[float, ...], first: tuple[float, ...]) -> Difference | None:
-    if own is first or not all(map(math.isfinite, (*own, *first))):
-        return None
-    return Difference.of(own, first)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
+CAUTION = "of 20 such intervals, one leaves out zero by chance"
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Difference:
         quantile = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2))
         return Difference(fmean(differences), quantile * stdev(differences) / math.sqrt(count))
 
+    @staticmethod
+    def of_finite(ones: Sequence[float], others: Sequence[float]) -> Difference | None:
+        """The same; None where a run of either failed: the others' seeds alone would flatter it."""
+        return Difference.of(ones, others) if all(map(math.isfinite, (*ones, *others))) else None
+
     @property
     def clear(self) -> bool:
         """Whether the interval leaves out zero."""
@@ -45,3 +51,9 @@ class Difference:
         digits = 1 - math.floor(math.log10(self.margin)) if self.margin else 4
         digits = min(max(digits, 0), 12)  # two digits of the margin
         return f"{self.mean:+.{digits}f} ± {self.margin:.{digits}f}"
+
+
+def finite_mean(values: Iterable[float]) -> float:
+    """The mean over the runs that did not fail; nan if all did."""
+    finite = [value for value in values if math.isfinite(value)]
+    return fmean(finite) if finite else math.nan

@@ -7,7 +7,7 @@ from . import plots, verdict
 from .methods import METHODS
 from .pool import Pool
 from .svg import INK, VARIABLES, Style, styles, theme
-from .tables import Cell, Table
+from .tables import Cell, Table, Tables
 
 PROFILE_CAPTION = (
     "Performance profile: the share of the workloads whose target a method reaches within τ times "
@@ -26,20 +26,19 @@ CURVES_CAPTION = (
 )
 
 
-def page(title: str, pool: Pool, tables: Sequence[Table]) -> str:
-    """The whole report as HTML; tables: those of the other outputs, the score's first."""
+def page(title: str, pool: Pool, tables: Tables) -> str:
+    """The whole report as HTML; tables: those of the other outputs."""
     look = styles(pool.entrants, list(METHODS))
-    score, *others = tables
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="rules">{escape(verdict.rules(pool))}</p>',
         *(f'<p class="standing">{escape(text)}</p>' for text in verdict.standings(pool)),
         *(f'<p class="note">Note: {escape(note)}.</p>' for note in pool.notes),
-        html_table(score, look),
+        html_table(tables.steps, look),
         figure(plots.performance_profile(pool.steps, look), PROFILE_CAPTION),
         figure(plots.steps_to_target(pool, look), STEPS_CAPTION),
         figure(plots.learning_curves(pool, look), CURVES_CAPTION),
-        *(html_table(table, look) for table in others),
+        *(html_table(table, look) for table in tables if table is not tables.steps),
         f"<h2>What this can tell</h2><p>{escape(verdict.POCKET_SCALE)}</p>",
     ]
     return document(title, parts)

@@ -12,12 +12,12 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import baselines, tables, verdict
+from . import baselines, verdict
 from .methods import METHODS
 from .pool import Pool, assemble
 from .rendering import markdown_table, text_table
 from .scoring import Record
-from .tables import Table
+from .tables import Tables, steps_table
 
 TITLE = "selftune: eight pocket workloads, one configuration each"
 
@@ -39,46 +39,34 @@ def report(records: Sequence[Record], out: Path) -> None:
         print("no finished trial: nothing to report")
         return
     pool = assemble(records, baselines.read(), list(WORKLOADS))
-    all_tables = _tables(pool)
-    print(as_text(pool, all_tables))
-    _write(out / "results.md", as_markdown(pool, all_tables))
+    weight_decays = {method.summary: method.weight_decay for method in METHODS.values()}
+    tables = Tables.of(pool, weight_decays)
+    print(as_text(pool, tables))
+    _write(out / "results.md", as_markdown(pool, tables))
     _write_csv(out / "results.csv", pool)
-    _write(out / "report.html", page(TITLE, pool, all_tables))
+    _write(out / "report.html", page(TITLE, pool, tables))
     print(f"\nwritten: {out / 'results.md'}, {out / 'results.csv'}, {out / 'report.html'}")
 
 
-def as_text(pool: Pool, all_tables: Sequence[Table]) -> str:
+def as_text(pool: Pool, tables: Tables) -> str:
     """For the terminal, in ASCII: the two clocks, what went wrong, and where the run stands."""
-    _, seconds, *_, troubles = all_tables
-    steps = tables.steps_table(pool, spread=False)  # a narrow one
-    parts = [verdict.rules(pool), text_table(steps), text_table(seconds)]
-    if troubles.rows:
-        parts.append(text_table(troubles))
+    steps = steps_table(pool, spread=False)  # a narrow one
+    parts = [verdict.rules(pool), text_table(steps), text_table(tables.seconds)]
+    if tables.troubles.rows:
+        parts.append(text_table(tables.troubles))
     parts += [f"Note: {note}." for note in pool.notes]
     parts += [*verdict.standings(pool), verdict.POCKET_SCALE]
     return "\n\n".join(p if "\n" in p else textwrap.fill(p, 100) for p in parts)
 
 
-def as_markdown(pool: Pool, all_tables: Sequence[Table]) -> str:
+def as_markdown(pool: Pool, tables: Tables) -> str:
     parts = [f"# {TITLE}", f"Rules: {verdict.rules(pool)}.", *verdict.standings(pool)]
     parts += [f"Note: {note}." for note in pool.notes]
-    for table in all_tables:
+    for table in tables:
         parts += [f"## {table.title}", *([markdown_table(table)] if table.rows else [])]
         parts += [table.caption] if table.caption else []
     parts += ["## What this can tell", verdict.POCKET_SCALE]
     return "\n\n".join(parts) + "\n"
-
-
-def _tables(pool: Pool) -> list[Table]:
-    weight_decays = {method.summary: method.weight_decay for method in METHODS.values()}
-    return [
-        tables.steps_table(pool),
-        tables.seconds_table(pool),
-        tables.test_table(pool),
-        tables.workloads_table(pool),
-        tables.configurations_table(pool, weight_decays),
-        tables.troubles_table(pool),
-    ]
 
 
 def _write_csv(path: Path, pool: Pool) -> None:

@@ -1,7 +1,7 @@
 """The report's tables, once, for the terminal, Markdown and HTML alike."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from math import isfinite
 from statistics import median
 
@@ -24,6 +24,33 @@ class Table:
     caption: str = ""
     text_columns: int = 1  # the first ones, set left; the others are numbers
     own: frozenset[str] = frozenset()  # first cells of the rows that are this run's
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Those of a report, in their order."""
+
+    steps: Table
+    seconds: Table
+    tests: Table
+    workloads: Table
+    configurations: Table
+    troubles: Table
+
+    @staticmethod
+    def of(pool: Pool, weight_decays: Mapping[str, str]) -> "Tables":
+        """weight_decays: from a method's one-line configuration to how it decays weights."""
+        return Tables(
+            steps=steps_table(pool),
+            seconds=seconds_table(pool),
+            tests=tests_table(pool),
+            workloads=workloads_table(pool),
+            configurations=configurations_table(pool, weight_decays),
+            troubles=troubles_table(pool),
+        )
+
+    def __iter__(self) -> Iterator[Table]:
+        return (getattr(self, each.name) for each in fields(self))
 
 
 def steps_table(pool: Pool, spread: bool = True) -> Table:
@@ -82,7 +109,7 @@ def seconds_table(pool: Pool) -> Table:
     )
 
 
-def test_table(pool: Pool) -> Table:
+def tests_table(pool: Pool) -> Table:
     rows = []
     for entrant in pool.entrants:
         cells = [_test_cell(trials) for trials in entrant.trials.values()]
@@ -117,7 +144,6 @@ def workloads_table(pool: Pool) -> Table:
 
 
 def configurations_table(pool: Pool, weight_decays: Mapping[str, str]) -> Table:
-    """weight_decays: from a method's one-line configuration to how it decays weights."""
     rows = [
         (
             Cell(entrant.name),

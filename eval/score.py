@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import baselines, results
-from .algoperf import logs, projection, report
+from .algoperf import logs, projection, report, tables
 from .algoperf.benchmark import V05, VERSIONS, Rules, version
 from .algoperf.contest import assemble
 from .algoperf.published import FIELDS, Field, field
@@ -124,7 +124,7 @@ def _project(options: Namespace) -> int:
     trials = [r for path in options.runs for r in _records(path)] or baselines.read()
     overhead = projection.overhead(trials, options.project)
     projected = projection.project(rules, rules.all_workloads, overhead)
-    print(text_table(projection.table(projected, rules.studies, options.price)))
+    print(text_table(tables.projected(projected, rules.studies, options.price)))
     return DONE
 
 

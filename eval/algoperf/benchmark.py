@@ -7,11 +7,12 @@ mlcommons/submissions_algorithms. The sampled held-out workloads are that reposi
 scoring/algoperf_v05/held_out_workloads_algoperf_v05.json.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..command import one
+from ..results import Record
 from ..workload import Metric
 
 Ruleset = Literal["self-tuning", "external tuning"]
@@ -137,3 +138,37 @@ VERSIONS = {rules.name: rules for rules in (V05, V06, A100)}
 def version(name: str) -> Rules:
     """The rules of a version. Raises ValueError for an unknown one."""
     return one(name, VERSIONS, "rules")
+
+
+def counted(trials: Iterable[Record], rules: Rules) -> Record:
+    """The trial of a study that counts.
+
+    v0.5's code takes the one that reaches the target with the fewest evaluations, and the first
+    of equals; v0.6's published scores come out with the one that takes the fewest seconds.
+    """
+    trials = list(trials)
+    hits = [trial for trial in trials if trial["outcome"] == "hit"]
+    if not hits:
+        return trials[0]
+    if rules is V05:
+        return min(hits, key=lambda trial: trial["eval_index"])
+    return min(hits, key=lambda trial: trial["seconds"]["to_target"])
+
+
+def relaxed(target: float, metric: Metric, relaxation: float) -> float:
+    """A target made easier by a fraction of itself, as the official code relaxes it."""
+    return target * (1 - relaxation if metric.higher_is_better else 1 + relaxation)
+
+
+def rules_of(workload: OfficialWorkload, rules: Rules, ruleset: Ruleset) -> Record:
+    """What a record says of its workload and its version."""
+    return {
+        "budget": rules.budget if ruleset == "self-tuning" else 1.0,
+        "seed": None,
+        "step_hint": workload.step_hint,
+        "seconds_hint": workload.runtime,
+        "target": workload.target,
+        "metric": workload.metric.name,
+        "higher_is_better": workload.metric.higher_is_better,
+        "data": workload.dataset,
+    }

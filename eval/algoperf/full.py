@@ -29,7 +29,7 @@ from ..methods import METHODS, Method
 from ..own_method import chosen_methods
 from ..rendering import text_table
 from ..results import Record, Results, key
-from . import host, projection, report
+from . import host, projection, report, tables
 from .benchmark import MNIST, V05, VERSIONS, OfficialWorkload, Rules, version
 from .contest import assemble
 from .datasets import DATASETS
@@ -225,7 +225,7 @@ def _plan(
     if official:
         num_methods = len(runs) // (studies * len(workloads))
         projected = projection.project(rules, official)
-        lines += ["", text_table(projection.table(projected, studies * num_methods))]
+        lines += ["", text_table(tables.projected(projected, studies * num_methods))]
     return "\n".join(lines)
 
 

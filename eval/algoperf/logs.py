@@ -15,8 +15,7 @@ from typing import Any
 
 from ..results import Record
 from ..workload import Metric
-from .benchmark import V05, OfficialWorkload, Rules, Ruleset
-from .published import counted, rules_of
+from .benchmark import V05, OfficialWorkload, Rules, Ruleset, counted, rules_of
 
 EVALUATIONS = "eval_measurements.csv"
 STUDY = re.compile(r"study_(\d+)")

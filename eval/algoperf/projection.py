@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from statistics import median
 
 from ..results import Record
-from ..tables import Cell, Table
 from . import published
 from .benchmark import Rules
 from .published import FIELDS
@@ -97,43 +96,3 @@ def overhead(records: Sequence[Record], method: str) -> float:
             f"python -m eval.self_tuning --method {method},{REFERENCE} and give its results.jsonl"
         )
     return median(ratios)
-
-
-def table(projections: Sequence[Projection], studies: int, price: float | None = None) -> Table:
-    """price: of an hour of the whole machine."""
-    rows = [
-        (
-            Cell(p.workload),
-            Cell(f"{p.step_seconds * p.overhead:.3f}"),
-            Cell(f"{p.horizons:.2f}"),
-            *_hours(p.hinted_hours, p.hinted_hours * p.evaluation_share),
-            *_hours(p.most_hours, p.most_hours * p.evaluation_share),
-        )
-        for p in projections
-    ]
-    hinted = sum(p.hinted_hours * (1 + p.evaluation_share) for p in projections) * studies
-    most = sum(p.most_hours * (1 + p.evaluation_share) for p in projections) * studies
-    total = f"{studies} {'studies' if studies > 1 else 'study'}: {hinted:.0f} hours of the machine "
-    total += f"if every run takes one horizon, {most:.0f} if none reaches its target"
-    if price is not None:
-        total += f"; at {price:g} an hour {hinted * price:,.0f} and {most * price:,.0f}"
-    factor = projections[0].overhead
-    slowed = (
-        ""
-        if factor == 1
-        else (f", times an overhead of {factor:.3f} measured on small models, elsewhere")
-    )
-    return Table(
-        "A projection, not a measurement",
-        (
-            *("workload", "s/step", "horizons in budget"),
-            *("hours for 1", "+ evaluation", "hours at most", "+ evaluation"),
-        ),
-        tuple(rows),
-        f"{total}. A horizon is step_hint steps. Step times are the published NAdamW baseline's"
-        f"{slowed}. Nobody knows beforehand when a run reaches its target.",
-    )
-
-
-def _hours(*values: float) -> tuple[Cell, ...]:
-    return tuple(Cell(f"{value:.1f}") for value in values)

@@ -7,15 +7,14 @@ the logs in mlcommons/submissions_algorithms (Apache-2.0; PUBLISHED.md says more
 import csv
 import gzip
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from ..command import one
 from ..results import Record
-from ..workload import Metric
-from .benchmark import VERSIONS, OfficialWorkload, Rules, Ruleset
+from .benchmark import VERSIONS, Rules, Ruleset, counted, rules_of
 
 PATH = Path(__file__).with_name("published.csv.gz")
 COLUMNS = (
@@ -150,26 +149,6 @@ def records(field: Field) -> list[Record]:
     return [counted(trials, field.rules) for trials in studies.values()]
 
 
-def counted(trials: Iterable[Record], rules: Rules) -> Record:
-    """The trial of a study that counts.
-
-    v0.5's code takes the one that reaches the target with the fewest evaluations, and the first
-    of equals; v0.6's published scores come out with the one that takes the fewest seconds.
-    """
-    trials = list(trials)
-    hits = [trial for trial in trials if trial["outcome"] == "hit"]
-    if not hits:
-        return trials[0]
-    if rules is VERSIONS["v0.5"]:
-        return min(hits, key=lambda trial: trial["eval_index"])
-    return min(hits, key=lambda trial: trial["seconds"]["to_target"])
-
-
-def relaxed(target: float, metric: Metric, relaxation: float) -> float:
-    """A target made easier by a fraction of itself, as the official code relaxes it."""
-    return target * (1 - relaxation if metric.higher_is_better else 1 + relaxation)
-
-
 @cache
 def _table() -> list[dict[str, str]]:
     with gzip.open(PATH, "rt", encoding="utf-8", newline="") as file:
@@ -203,18 +182,4 @@ def _record(row: Mapping[str, str], field: Field) -> Record:
             "curve": [float(seconds) for _, seconds, _ in near],
         },
         "versions": {"torch": row["framework"], "device": field.rules.hardware},
-    }
-
-
-def rules_of(workload: OfficialWorkload, rules: Rules, ruleset: Ruleset) -> Record:
-    """What a record says of its workload and its version."""
-    return {
-        "budget": rules.budget if ruleset == "self-tuning" else 1.0,
-        "seed": None,
-        "step_hint": workload.step_hint,
-        "seconds_hint": workload.runtime,
-        "target": workload.target,
-        "metric": workload.metric.name,
-        "higher_is_better": workload.metric.higher_is_better,
-        "data": workload.dataset,
     }

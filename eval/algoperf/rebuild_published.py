@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..command import DONE, Parser
-from .benchmark import VERSIONS, OfficialWorkload
-from .published import COLUMNS, FIELDS, PATH, relaxed
+from .benchmark import VERSIONS, OfficialWorkload, relaxed
+from .published import COLUMNS, FIELDS, PATH
 
 FIELD_OF = {  # (ruleset, version) in the input
     ("self", "v0.5"): "published-v0.5",

@@ -12,7 +12,7 @@ from statistics import median
 
 from ..scoring import CUTOFF, Clock, Record, Standing, rank, time_to_target
 from ..workload import Metric
-from .published import relaxed
+from .benchmark import relaxed
 
 POINTS = 100  # of the profile, from 1 to the cutoff
 

@@ -1,5 +1,6 @@
-"""The tables of a contest on the official workloads."""
+"""The tables of a contest on the official workloads, and of what a run there would cost."""
 
+from collections.abc import Sequence
 from math import isfinite
 from statistics import median
 
@@ -7,6 +8,7 @@ from ..pool import Entrant
 from ..scoring import CUTOFF, Clock, Standing
 from ..tables import Cell, Table
 from .contest import RELAXATIONS, Contest
+from .projection import Projection
 from .scores import median_time, official_score
 
 
@@ -132,6 +134,39 @@ def failures(contest: Contest, recorded: bool) -> Table:
     )
 
 
+def projected(projections: Sequence[Projection], studies: int, price: float | None = None) -> Table:
+    """price: of an hour of the whole machine."""
+    rows = [
+        (
+            Cell(p.workload),
+            Cell(f"{p.step_seconds * p.overhead:.3f}"),
+            Cell(f"{p.horizons:.2f}"),
+            *_hours(p.hinted_hours, p.hinted_hours * p.evaluation_share),
+            *_hours(p.most_hours, p.most_hours * p.evaluation_share),
+        )
+        for p in projections
+    ]
+    hinted = sum(p.hinted_hours * (1 + p.evaluation_share) for p in projections) * studies
+    most = sum(p.most_hours * (1 + p.evaluation_share) for p in projections) * studies
+    total = f"{studies} {'studies' if studies > 1 else 'study'}: {hinted:.0f} hours of the machine "
+    total += f"if every run takes one horizon, {most:.0f} if none reaches its target"
+    if price is not None:
+        total += f"; at {price:g} an hour {hinted * price:,.0f} and {most * price:,.0f}"
+    factor = projections[0].overhead
+    overhead = f", times an overhead of {factor:.3f} measured on small models, elsewhere"
+    slowed = "" if factor == 1 else overhead
+    return Table(
+        "A projection, not a measurement",
+        (
+            *("workload", "s/step", "horizons in budget"),
+            *("hours for 1", "+ evaluation", "hours at most", "+ evaluation"),
+        ),
+        tuple(rows),
+        f"{total}. A horizon is step_hint steps. Step times are the published NAdamW baseline's"
+        f"{slowed}. Nobody knows beforehand when a run reaches its target.",
+    )
+
+
 def _failures(contest: Contest, entrant: Entrant, workload: str) -> list[tuple[str, str]]:
     trials = entrant.trials[workload]
     found: dict[str, list[int]] = {}
@@ -184,3 +219,7 @@ def _place(scores: dict[str, float], name: str) -> int:
 
 def _own(contest: Contest) -> frozenset[str]:
     return frozenset(entrant.name for entrant in contest.run)
+
+
+def _hours(*values: float) -> tuple[Cell, ...]:
+    return tuple(Cell(f"{value:.1f}") for value in values)

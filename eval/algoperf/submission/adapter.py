@@ -165,7 +165,11 @@ class Submission:
 
     @torch.no_grad()
     def _recalibrate(self, workload: Any, model: nn.Module, rng: Any) -> None:
-        """Give every BatchNorm the mean of its statistics over batches, at the present weights."""
+        """Give every BatchNorm the mean of its statistics over batches, at the present weights.
+
+        `recalibrate_batch_norm` knows torch's own layers and one GPU; here are BatchNorms that
+        the workloads wrote themselves, forward passes of the workload's, and means over GPUs.
+        """
         norms: list[Any] = [module for module in model.modules() if _has_statistics(module)]
         tensors = _statistics(norms)
         means = [torch.zeros_like(statistic) for statistic in tensors]

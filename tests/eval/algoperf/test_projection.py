@@ -2,7 +2,8 @@ import pytest
 from synthetic import studies
 
 from eval.algoperf.benchmark import V05, V06, VERSIONS
-from eval.algoperf.projection import overhead, project, table
+from eval.algoperf.projection import overhead, project
+from eval.algoperf.tables import projected
 
 
 def slowed(records, factor):
@@ -56,9 +57,9 @@ def test_the_sum_is_near_what_the_published_studies_took():
 
 
 def test_the_table_calls_itself_a_projection_and_counts_the_money():
-    shown = table(project(V06, V06.workloads), studies=3, price=10.0)
+    shown = projected(project(V06, V06.workloads), studies=3, price=10.0)
     assert shown.title == "A projection, not a measurement"
     hours = int(shown.caption.split("3 studies: ")[1].split(" hours")[0])
     cost = int(shown.caption.split("at 10 an hour ")[1].split(" and")[0].replace(",", ""))
     assert cost == pytest.approx(10 * hours, abs=5)
-    assert "an hour" not in table(project(V06, ["wmt"]), studies=1).caption
+    assert "an hour" not in projected(project(V06, ["wmt"]), studies=1).caption

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from eval.algoperf import published, rebuild_published
-from eval.algoperf.benchmark import V05, V06
+from eval.algoperf.benchmark import V05, V06, counted
 from eval.algoperf.contest import assemble
-from eval.algoperf.published import FIELDS, counted, records
+from eval.algoperf.published import FIELDS, records
 from eval.algoperf.scores import official_score, time
 
 

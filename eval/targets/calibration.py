@@ -7,7 +7,7 @@ from scipy.stats import rankdata
 
 from ..results import Record, read
 from ..workload import Workload
-from . import LEAST_TRIALS, log, searched
+from .protocol import LEAST_TRIALS, log, searched
 from .search import Configuration
 
 

@@ -12,7 +12,7 @@ from ..methods import Built
 from ..results import Record
 from ..trial import Trial
 from ..workload import Workload
-from . import NUM_SEEDS, again
+from .protocol import NUM_SEEDS, again
 
 SEED = 1  # the default of the main command is 0: it never sees the seeds of its targets
 FIRST_NEW_SEED = 1000  # beyond any number of configurations

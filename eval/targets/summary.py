@@ -7,7 +7,7 @@ import numpy as np
 
 from ..results import Record, read
 from ..workload import Workload
-from . import best_trial, log, refuse_other_workload, searched, seeds_of_best
+from .protocol import best_trial, log, refuse_other_workload, searched, seeds_of_best
 
 
 def summary(workload: Workload) -> str:

@@ -8,7 +8,7 @@ import builds
 from late_flights import LATE_FLIGHTS
 
 import eval.methods
-import eval.targets
+import eval.targets.protocol
 import eval.workloads
 from eval.methods import Method
 from eval.results import Results
@@ -42,7 +42,7 @@ if __name__ == "__main__":
     log_folder, *arguments = sys.argv[1:]
     eval.workloads.WORKLOADS = WORKLOADS
     eval.methods.METHODS = METHODS
-    eval.targets.FOLDER = Path(log_folder)
+    eval.targets.protocol.FOLDER = Path(log_folder)
 
     from eval import self_tuning
 

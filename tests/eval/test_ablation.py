@@ -14,7 +14,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from trials import TRIAL
 
-from eval import self_tuning, targets
+from eval import self_tuning
 from eval.ablation.axes import REFINED, Axes, with_warmup
 from eval.ablation.cells import Cell, cells
 from eval.ablation.plan import WithSchedule, expanded
@@ -22,6 +22,7 @@ from eval.ablation.tables import gains_table, grid, metrics_table, steps_table
 from eval.along import Along, from_json, to_json
 from eval.methods import METHODS, Method
 from eval.results import read
+from eval.targets import protocol
 from eval.trial import run_trial
 from selftune.averaging import EMA, Tail, WeightAverage
 from selftune.schedules import NormLog, ScheduleLR, cosine, linear, refine, transfer_lr
@@ -41,7 +42,7 @@ def tests_own(monkeypatch, tmp_path):
     monkeypatch.setattr(self_tuning, "WORKLOADS", drive.WORKLOADS)
     monkeypatch.setattr(self_tuning, "METHODS", own)
     monkeypatch.setattr(self_tuning.baselines, "read", list)
-    monkeypatch.setattr(targets, "FOLDER", tmp_path)
+    monkeypatch.setattr(protocol, "FOLDER", tmp_path)
     monkeypatch.setattr("eval.plan.run", run_here)
     drive.write_log(tmp_path, target=0.6)
 

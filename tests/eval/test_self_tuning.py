@@ -9,11 +9,11 @@ import drive
 import pytest
 from torch import nn
 
-from eval import self_tuning, targets
+from eval import self_tuning
 from eval.methods import METHODS
 from eval.own_method import own_method
 from eval.results import Results, read
-from eval.targets import log
+from eval.targets import log, protocol
 
 HERE = Path(__file__).parent
 MINE = """
@@ -40,7 +40,7 @@ def tests_own(monkeypatch, tmp_path):
     monkeypatch.setattr(self_tuning, "WORKLOADS", drive.WORKLOADS)
     monkeypatch.setattr(self_tuning, "METHODS", drive.METHODS)
     monkeypatch.setattr(self_tuning.baselines, "read", list)
-    monkeypatch.setattr(targets, "FOLDER", tmp_path)
+    monkeypatch.setattr(protocol, "FOLDER", tmp_path)
     drive.write_log(tmp_path, target=0.6)
 
 
@@ -90,8 +90,8 @@ def run(*arguments):
 
 def test_a_run_is_recorded_reported_and_not_repeated(reported, monkeypatch, capsys):
     # adam gets there and by_hand does not
-    drive.write_log(targets.FOLDER / "strict", target=0.505)
-    monkeypatch.setattr(targets, "FOLDER", targets.FOLDER / "strict")
+    drive.write_log(protocol.FOLDER / "strict", target=0.505)
+    monkeypatch.setattr(protocol, "FOLDER", protocol.FOLDER / "strict")
     arguments = ("--method", "adam,by_hand", "--studies", "2")
     assert run(*arguments) == 0
     records = read(Path("runs/mine/results.jsonl"))

@@ -6,9 +6,9 @@ import torch
 from late_flights import LATE_FLIGHTS
 from torch import nn
 
-from eval import set_targets, targets
+from eval import set_targets
 from eval.results import Results, read
-from eval.targets import LEAST_TRIALS, NUM_SEEDS, log, target
+from eval.targets import LEAST_TRIALS, NUM_SEEDS, log, protocol, search, target
 from eval.targets.calibration import calibrated
 from eval.targets.search import (
     WARMUPS,
@@ -25,7 +25,7 @@ CONFIGURATIONS = configurations(LEAST_TRIALS)
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(targets, "FOLDER", tmp_path)
+    monkeypatch.setattr(protocol, "FOLDER", tmp_path)
     return tmp_path
 
 
@@ -173,10 +173,10 @@ def tiny_search(monkeypatch):
     """The command on the tests' workload, with 3 configurations and 2 seeds."""
     monkeypatch.setattr(set_targets, "WORKLOADS", {"late_flights": LATE_FLIGHTS})
     for module, name, number in (
-        (targets, "LEAST_TRIALS", 3),
+        (protocol, "LEAST_TRIALS", 3),
         (set_targets, "LEAST_TRIALS", 3),
-        (targets, "NUM_SEEDS", 2),
-        (targets.search, "NUM_SEEDS", 2),
+        (protocol, "NUM_SEEDS", 2),
+        (search, "NUM_SEEDS", 2),
     ):
         monkeypatch.setattr(module, name, number)
 
@@ -253,6 +253,6 @@ def test_the_calibrated_configuration_has_the_best_mean_rank():
 
 def test_logs_in_the_repository_are_whole(monkeypatch):
     monkeypatch.undo()
-    for path in targets.FOLDER.glob("*.jsonl"):
+    for path in protocol.FOLDER.glob("*.jsonl"):
         lines = path.read_text().splitlines(keepends=True)
         assert all(line.endswith("\n") and json.loads(line) for line in lines)

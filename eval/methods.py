@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LRScheduler
 
 from selftune import optim, schedules
 
@@ -33,7 +33,7 @@ def nadamw(model: nn.Module, num_steps: int) -> Built:
     """AlgoPerf v0.5's self-tuning baseline: NAdamW's defaults are its calibrated point."""
     optimizer = optim.NAdamW(model.parameters())
     schedule = schedules.cosine(num_steps).with_warmup(round(0.02 * num_steps))
-    return optimizer, LambdaLR(optimizer, schedule), None
+    return optimizer, schedules.ScheduleLR(optimizer, schedule), None
 
 
 def nadamw_pocket(model: nn.Module, num_steps: int) -> Built:
@@ -47,13 +47,13 @@ def nadamw_pocket(model: nn.Module, num_steps: int) -> Built:
     )
     steps = round(4 / 3 * num_steps)
     schedule = schedules.cosine(steps).with_warmup(round(0.1 * steps))
-    return optimizer, LambdaLR(optimizer, schedule), None
+    return optimizer, schedules.ScheduleLR(optimizer, schedule), None
 
 
 def adamw(model: nn.Module, num_steps: int) -> Built:
     """What people write when they do not think about it, with the better decay."""
     optimizer = optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
-    return optimizer, LambdaLR(optimizer, schedules.linear(num_steps)), None
+    return optimizer, schedules.ScheduleLR(optimizer, schedules.linear(num_steps)), None
 
 
 def schedule_free_adamw(model: nn.Module, num_steps: int) -> Built:
@@ -72,13 +72,13 @@ def schedule_free_adamw(model: nn.Module, num_steps: int) -> Built:
 def prodigy(model: nn.Module, num_steps: int) -> Built:
     """The paper's defaults and its recommended schedule."""
     optimizer = optim.Prodigy(model.parameters())
-    return optimizer, LambdaLR(optimizer, schedules.cosine(num_steps)), None
+    return optimizer, schedules.ScheduleLR(optimizer, schedules.cosine(num_steps)), None
 
 
 def dadapt_adam(model: nn.Module, num_steps: int) -> Built:
     """The paper's defaults with a cosine schedule."""
     optimizer = optim.DAdaptAdam(model.parameters())
-    return optimizer, LambdaLR(optimizer, schedules.cosine(num_steps)), None
+    return optimizer, schedules.ScheduleLR(optimizer, schedules.cosine(num_steps)), None
 
 
 METHODS = {

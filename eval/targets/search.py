@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from selftune import optim, schedules
 
@@ -37,7 +36,7 @@ class Configuration:
             weight_decay=self.weight_decay,
         )
         schedule = schedules.cosine(num_steps).with_warmup(round(self.warmup * num_steps))
-        return optimizer, LambdaLR(optimizer, schedule), None
+        return optimizer, schedules.ScheduleLR(optimizer, schedule), None
 
     def __str__(self) -> str:
         return (

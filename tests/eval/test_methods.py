@@ -4,11 +4,13 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from eval.methods import METHODS
 from eval.targets.calibration import calibrated
 from eval.workloads import WORKLOADS
 from selftune import optim
+from selftune.schedules import ScheduleLR
 
 NUM_STEPS = 200
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
@@ -103,6 +105,24 @@ def test_schedule_free_goes_on_after_the_steps_of_a_baseline():
     before = [p.clone() for p in training.model.parameters()]
     training.step(3)
     assert not any(map(torch.equal, training.model.parameters(), before))
+
+
+@pytest.mark.parametrize("workload", WORKLOADS.values(), ids=WORKLOADS.keys())
+def test_every_step_has_the_lr_that_torchs_own_scheduler_gives_it(workload):
+    # With that one the committed results were recorded.
+    for method in METHODS.values():
+        training = Training(method, workload.step_hint)
+        if training.scheduler is None:
+            continue
+        assert isinstance(training.scheduler, ScheduleLR)
+        other = torch.optim.SGD(small_model().parameters(), lr=training.optimizer.defaults["lr"])
+        torchs = LambdaLR(other, training.scheduler.schedule)
+        for optimizer in (training.optimizer, other):
+            optimizer.step()  # without gradients
+        for _ in range(3 * workload.step_hint // 2):
+            assert training.lr == other.param_groups[0]["lr"]
+            training.scheduler.step()
+            torchs.step()
 
 
 def test_nadamw_is_algoperfs_calibrated_point_with_2_percent_warm_up():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from contract import CLASSES, with_decay
 
-from benchmarks.ranks import in_worlds
+from benchmarks.ranks import in_worlds, on_ranks
 from benchmarks.sharding import BATCH, EVEN, FOUR, TWO, WAYS, Run, Runner, apart, train
 from selftune.optim import Optimizer
 
@@ -95,6 +96,28 @@ def test_ranks_talk_once_before_a_step_and_learners_once_after_it(worlds, world_
             assert max(talks) <= 4 * groups
         else:
             assert talks == {groups * (2 if learns else 1)}
+
+
+def refusals() -> dict[str, str]:
+    """What is said where an optimizer is not told that it holds a part, as one rank."""
+    said = {}
+    for way in ("ZeRO", "FSDP1"):
+        WAYS[way] = replace(WAYS[way], partitioned=False)
+        try:
+            train({"AdamW": LIST["AdamW"]}, way)
+        except ValueError as error:
+            said[way] = str(error)
+    return said
+
+
+def test_a_part_of_the_parameters_that_does_not_say_so_is_refused():
+    dividers = {"ZeRO": "ZeroRedundancyOptimizer", "FSDP1": "FullyShardedDataParallel"}
+    for said in on_ranks(2, refusals):
+        assert said == {
+            way: f"{divider} gives AdamW this rank's part of the parameters without its telling; "
+            "use selftune.optim.partitioned(AdamW), or fully_shard"
+            for way, divider in dividers.items()
+        }
 
 
 @in_float32

@@ -20,16 +20,6 @@ def model():
     return WORKLOAD.build_model()
 
 
-@pytest.fixture
-def deterministic():
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.set_num_threads(num_threads)
-
-
 def batches(train, seed, number=3):
     stream = WORKLOAD.training_batches(train, 128, torch.Generator().manual_seed(seed))
     return [next(stream) for _ in range(number)]
@@ -125,7 +115,7 @@ def test_one_seed_gives_one_order_of_the_flights(splits):
     assert not torch.equal(one[0], other[0])
 
 
-@pytest.mark.usefixtures("deterministic")
+@pytest.mark.usefixtures("one_thread")
 def test_one_seed_gives_one_run_bit_for_bit(splits):
     def run(seed):
         torch.manual_seed(seed)

@@ -1,30 +1,18 @@
 import pytest
 import torch
+from short_runs import losses
 from torch import nn
 
 from eval.workloads import images
 from eval.workloads.image_resnet import WORKLOAD
 from eval.workloads.image_resnet.model import Block, ResNet
 
+SHORT = {"batch_size": 16, "lr": 1e-2}
+
 
 @pytest.fixture(scope="module")
 def train():
     return images.load().train
-
-
-def losses(train, seed, steps):
-    torch.manual_seed(seed)
-    model = ResNet()
-    batches = WORKLOAD.training_batches(train, 16, torch.Generator().manual_seed(seed))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    losses = []
-    for _, batch in zip(range(steps), batches, strict=False):
-        optimizer.zero_grad()
-        loss = WORKLOAD.loss(model, batch)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
 
 
 def test_a_fresh_model_knows_nothing_and_gets_gradients_everywhere(train):
@@ -37,12 +25,12 @@ def test_a_fresh_model_knows_nothing_and_gets_gradients_everywhere(train):
 
 
 def test_a_few_steps_lower_the_loss(train):
-    series = losses(train, seed=0, steps=30)
+    series = losses(WORKLOAD, train, seed=0, steps=30, **SHORT)
     assert sum(series[-5:]) < 0.8 * sum(series[:5])
 
 
 def test_a_seed_settles_training_bit_for_bit(train, one_thread):
-    one, same, other = (losses(train, seed, steps=4) for seed in (1, 1, 2))
+    one, same, other = (losses(WORKLOAD, train, seed, steps=4, **SHORT) for seed in (1, 1, 2))
     assert one == same
     assert one != other
 

@@ -1,30 +1,18 @@
 import pytest
 import torch
 from scipy.stats import beta, kstest
+from short_runs import losses
 
 from eval.workloads import images
 from eval.workloads.image_vit import WORKLOAD
 from eval.workloads.image_vit.model import Attention, ViT, sinusoids_2d
 
+SHORT = {"batch_size": 32, "lr": 3e-3}
+
 
 @pytest.fixture(scope="module")
 def train():
     return images.load().train
-
-
-def losses(train, seed, steps):
-    torch.manual_seed(seed)
-    model = ViT()
-    batches = WORKLOAD.training_batches(train, 32, torch.Generator().manual_seed(seed))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    losses = []
-    for _, batch in zip(range(steps), batches, strict=False):
-        optimizer.zero_grad()
-        loss = WORKLOAD.loss(model, batch)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
 
 
 def test_a_fresh_model_knows_nothing_and_gets_gradients_everywhere(train):
@@ -36,12 +24,12 @@ def test_a_fresh_model_knows_nothing_and_gets_gradients_everywhere(train):
 
 
 def test_a_few_steps_lower_the_loss(train):
-    series = losses(train, seed=0, steps=60)
+    series = losses(WORKLOAD, train, seed=0, steps=60, **SHORT)
     assert sum(series[-10:]) < 0.85 * sum(series[:10])
 
 
 def test_a_seed_settles_training_bit_for_bit(train, one_thread):
-    one, same, other = (losses(train, seed, steps=4) for seed in (1, 1, 2))
+    one, same, other = (losses(WORKLOAD, train, seed, steps=4, **SHORT) for seed in (1, 1, 2))
     assert one == same
     assert one != other
 

@@ -16,16 +16,6 @@ def model():
     return WORKLOAD.build_model()
 
 
-@pytest.fixture
-def deterministic():
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.set_num_threads(num_threads)
-
-
 def batches(train, seed, number=3, batch_size=32):
     stream = WORKLOAD.training_batches(train, batch_size, torch.Generator().manual_seed(seed))
     return [next(stream) for _ in range(number)]
@@ -130,7 +120,7 @@ def test_training_lowers_the_training_loss(splits, model):
     assert sum(losses[-20:]) < 0.9 * sum(losses[:20])
 
 
-@pytest.mark.usefixtures("deterministic")
+@pytest.mark.usefixtures("one_thread")
 def test_one_seed_gives_one_run_bit_for_bit(splits):
     def run(seed):
         torch.manual_seed(seed)

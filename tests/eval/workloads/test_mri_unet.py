@@ -1,10 +1,13 @@
 import pytest
 import torch
+from short_runs import losses
 from torch import nn
 
 from eval.data import read
 from eval.workloads.mri_unet import WORKLOAD, data
 from eval.workloads.mri_unet.model import UNet
+
+SHORT = {"batch_size": 2, "lr": 3e-3}
 
 
 @pytest.fixture(scope="module")
@@ -14,21 +17,6 @@ def splits():
 
 def few(split, number=4):
     return {name: value[:number] for name, value in split.items()}
-
-
-def losses(train, seed, steps):
-    torch.manual_seed(seed)
-    model = UNet()
-    batches = WORKLOAD.training_batches(train, 2, torch.Generator().manual_seed(seed))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    losses = []
-    for _, batch in zip(range(steps), batches, strict=False):
-        optimizer.zero_grad()
-        loss = WORKLOAD.loss(model, batch)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
 
 
 def test_the_splits_are_of_three_people_and_no_slice_is_there_twice():
@@ -55,12 +43,14 @@ def test_a_fresh_model_has_a_finite_loss_and_gradients_everywhere(splits):
 
 
 def test_a_few_steps_lower_the_loss(splits):
-    series = losses(splits.train, seed=0, steps=30)
+    series = losses(WORKLOAD, splits.train, seed=0, steps=30, **SHORT)
     assert sum(series[-5:]) < 0.5 * sum(series[:5])
 
 
 def test_a_seed_settles_training_bit_for_bit(splits, one_thread):
-    one, same, other = (losses(splits.train, seed, steps=4) for seed in (1, 1, 2))
+    one, same, other = (
+        losses(WORKLOAD, splits.train, seed, steps=4, **SHORT) for seed in (1, 1, 2)
+    )
     assert one == same
     assert one != other
 

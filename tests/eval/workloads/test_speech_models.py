@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from short_runs import losses
 
 from eval.workloads.speech_conformer import WORKLOAD as CONFORMER
 from eval.workloads.speech_deepspeech import WORKLOAD as DEEPSPEECH
+
+SHORT = {"batch_size": 4, "lr": 2e-3}
 
 pytestmark = pytest.mark.parametrize("workload", [CONFORMER, DEEPSPEECH], ids=lambda w: w.name)
 
@@ -12,31 +15,6 @@ pytestmark = pytest.mark.parametrize("workload", [CONFORMER, DEEPSPEECH], ids=la
 @pytest.fixture(scope="module")
 def train():
     return CONFORMER.load().train
-
-
-@pytest.fixture
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.set_num_threads(threads)
-
-
-def losses(workload, train, seed, steps):
-    torch.manual_seed(seed)
-    model = workload.build_model()
-    batches = workload.training_batches(train, 4, torch.Generator().manual_seed(seed))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    losses = []
-    for _, batch in zip(range(steps), batches, strict=False):
-        loss = workload.loss(model, batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
 
 
 def test_a_fresh_model_has_a_finite_loss_and_a_gradient_for_every_parameter(workload, train):
@@ -52,13 +30,13 @@ def test_a_fresh_model_has_a_finite_loss_and_a_gradient_for_every_parameter(work
 
 
 def test_a_few_steps_lower_the_training_loss(workload, train):
-    curve = losses(workload, train, seed=0, steps=30)
+    curve = losses(workload, train, seed=0, steps=30, **SHORT)
     assert sum(curve[-5:]) < 0.8 * sum(curve[:5])
 
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_seed_settles_the_losses_bit_for_bit(workload, train):
-    one, same, other = (losses(workload, train, seed, steps=3) for seed in (1, 1, 2))
+    one, same, other = (losses(workload, train, seed, steps=3, **SHORT) for seed in (1, 1, 2))
     assert one == same != other
 
 

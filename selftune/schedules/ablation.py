@@ -67,7 +67,8 @@ def ablate(
             {REFINED: plan.steps(refine_from)} if refine_from else {},
             higher_is_better,
         )
-        file.keep_table(table)
+        if file.folder is not None:
+            table.save(file.folder)
     return table
 
 

@@ -9,12 +9,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from selftune.schedules.norm_log import NormLog
-
-if TYPE_CHECKING:
-    from selftune.schedules.ablation_table import Ablation
 
 
 @dataclass(frozen=True)
@@ -90,17 +87,6 @@ class AblationFile:
             assert self.folder is not None, "norms are recorded before they are asked for"
             self._norms[seed] = NormLog.load(self._norms_path(self.folder, seed))
         return self._norms[seed]
-
-    def keep_table(self, table: Ablation) -> None:
-        """Write the table, and its picture where matplotlib is installed."""
-        if self.folder is None:
-            return
-        (self.folder / "table.md").write_text(table.markdown() + "\n", encoding="utf-8")
-        try:
-            figure = table.picture()
-        except ImportError:
-            return
-        figure.savefig(self.folder / "picture.png", dpi=150)
 
     def _norms_path(self, folder: Path, seed: int) -> Path:
         return folder / f"norms-{seed}.csv.gz"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selftune.schedules.ablation_file import Outcome
@@ -134,3 +135,12 @@ class Ablation:
         from selftune.schedules.plot import ablation_picture
 
         return ablation_picture(self)
+
+    def save(self, folder: Path) -> None:
+        """Write table.md into the folder, and picture.png where matplotlib is installed."""
+        (folder / "table.md").write_text(self.markdown() + "\n", encoding="utf-8")
+        try:
+            figure = self.picture()
+        except ImportError:
+            return
+        figure.savefig(folder / "picture.png", dpi=150)

@@ -318,6 +318,13 @@ def require_pair(group: Group, name: str) -> None:
         raise ValueError(f"{name} must be a pair of numbers, got {value!r}")
 
 
+def require_steps(group: Group, *names: str) -> None:
+    """The check of options that are numbers of steps."""
+    for name in names:
+        steps = group[name]
+        require(0 <= steps < math.inf and steps == int(steps), name, steps, "{0, 1, 2, ...}")
+
+
 def require_nonnegative(group: Group, *names: str) -> None:
     """The check of options that are finite numbers, 0 or more."""
     for name in names:

@@ -8,11 +8,19 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from selftune.optim.base import Bucket, Group, Optimizer, State, lr_of, require, require_nonnegative
+from selftune.optim.base import (
+    Bucket,
+    Group,
+    Optimizer,
+    State,
+    lr_of,
+    require,
+    require_nonnegative,
+    require_steps,
+)
 from selftune.optim.sequences import (
     advance_averaging,
     check_averaging,
-    check_warmup,
     move,
     new_averaging,
     to_x,
@@ -55,7 +63,7 @@ class ScheduleFreeSGD(Optimizer):
 
     def check(self, group: Group) -> None:
         check_averaging(group, group["momentum"], "momentum")
-        check_warmup(group)
+        require_steps(group, "warmup_steps")
 
     def init_state(self, p: Tensor, group: Group) -> State:
         return {**new_averaging(), "z": p.detach().clone()}
@@ -127,7 +135,7 @@ class ScheduleFreeAdamW(Optimizer):
 
     def check(self, group: Group) -> None:
         require(0 <= group["betas"][1] < 1, "betas[1]", group["betas"][1], "[0, 1)")
-        check_warmup(group)
+        require_steps(group, "warmup_steps")
         _check_adam(group)
 
     def init_state(self, p: Tensor, group: Group) -> State:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from selftune.optim.adamw import check_adam
-from selftune.optim.base import Bucket, Group, Optimizer, State, lr_of, require, require_nonnegative
+from selftune.optim.base import Bucket, Group, Optimizer, State, lr_of, require, require_steps
 from selftune.optim.distance import add_distance, largest_lr, require_alike, sound
 from selftune.optim.sequences import (
     LEARNT_SHARE,
@@ -97,7 +97,7 @@ class ScheduleFreePlus(Optimizer):
     def check(self, group: Group) -> None:
         check_adam(group)
         check_averaging(group, group["beta"], "beta")
-        require_nonnegative(group, "c_warmup", "anneal_steps")
+        require_steps(group, "c_warmup", "anneal_steps")
         for name in ("polyak_beta", "beta_max"):
             require(0 <= group[name] < 1, name, group[name], "[0, 1)")
         largest = group["max_step_size"]

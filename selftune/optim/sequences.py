@@ -9,8 +9,6 @@ x is not stored: it is y + (1 - 1/beta) (z - y).
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -96,11 +94,6 @@ def to_x(b: Bucket) -> tuple[()]:
 def to_y(b: Bucket) -> tuple[()]:
     b.param.lerp_(b.z, 1 - b.beta)
     return ()
-
-
-def check_warmup(group: Group) -> None:
-    steps = group["warmup_steps"]
-    require(0 <= steps < math.inf and steps == int(steps), "warmup_steps", steps, "{0, 1, 2, ...}")
 
 
 def check_averaging(group: Group, beta: float, name: str) -> None:

@@ -609,7 +609,8 @@ ADAM = {
     "weight_decay": NONNEGATIVE,
 }
 AVERAGING = {"lr": NONNEGATIVE, "weight_decay": NONNEGATIVE, "r": NONNEGATIVE}
-WARMUP = {"warmup_steps": ("{0, 1, 2, ...}", [-1, 2.5, math.inf, math.nan])}
+STEPS = ("{0, 1, 2, ...}", [-1, 2.5, math.inf, math.nan])
+WARMUP = {"warmup_steps": STEPS}
 AVERAGED_ADAM = AVERAGING | {
     "betas[0]": INTERPOLATION,
     "eps": NONNEGATIVE,
@@ -637,9 +638,9 @@ INVALID = {
     | AVERAGING
     | {
         "beta": INTERPOLATION,
-        "c_warmup": ("[0, inf)", [-1]),
+        "c_warmup": STEPS,
         "beta_max": DECAY,
-        "anneal_steps": ("[0, inf)", [-1]),
+        "anneal_steps": STEPS,
         "polyak_beta": DECAY,
         "max_step_size": ("(0, inf]", [-1.0, 0.0, math.nan]),
     },

@@ -1,8 +1,9 @@
 """Carrying out many official runs: one after the other here, or as jobs of a Slurm cluster."""
 
 import json
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import submitit
 
 from .official_run import OfficialRun, carry_out
+from .slurm_queue import Queue, error, in_queue
 
 End = Callable[[OfficialRun, str | None], None]  # told of a run's end, and why it failed
 POLL = 30.0  # seconds
 MARGIN = 1.5  # of a job's time over the budget and its evaluations
 SPARE = 3600  # seconds, for data, compilation and the rehearsal
+GRACE = 900.0  # seconds, within which a job that was told to end is ended
 
 
 def run_here(runs: Sequence[OfficialRun], ended: End) -> None:
@@ -32,7 +35,19 @@ class Job:
     """What a node does. submitit asks for `checkpoint` when the job is to make room."""
 
     def __call__(self, run: OfficialRun) -> None:
-        carry_out(run)
+        told = []
+        before = signal.signal(signal.SIGTERM, lambda *_: told.append(True))
+        try:
+            carry_out(run)
+        except RuntimeError:
+            # When a job is to make room, Slurm tells all its processes at once, and the runner
+            # obeys. That is no failure of the run: the job is about to be queued again.
+            time.sleep(1)  # we may be told after the runner
+            if told:
+                time.sleep(GRACE)
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     def checkpoint(self, run: OfficialRun) -> submitit.helpers.DelayedSubmission:
         """Queue it again: it starts anew, or goes on from its checkpoint."""
@@ -54,6 +69,10 @@ def run_on_cluster(
     options: of sbatch, without the dashes.
     Jobs stay in the queue when this process ends; started again, it waits for them.
     """
+    finished = [run for run in runs if run.mark.exists()]  # by jobs that nobody waited for
+    for run in finished:
+        ended(run, None)
+    runs = [run for run in runs if run not in finished]
     if not runs:
         return
     folder = runs[0].out / "jobs"
@@ -76,24 +95,28 @@ def run_on_cluster(
         for run, job in submitted.items():
             (folder / f"{run.name}.json").write_text(json.dumps(job.job_id), encoding="utf-8")
         waiting |= submitted
+    queue = Queue()
     while waiting:
-        for run, job in list(waiting.items()):
-            if job.done():
-                del waiting[run]
-                (folder / f"{run.name}.json").unlink()
-                error = job.exception()
-                ended(run, None if error is None else str(error))
+        for run, problem in (queue.ended if cluster == "slurm" else _ended)(waiting).items():
+            del waiting[run]
+            (folder / f"{run.name}.json").unlink()
+            ended(run, problem)
         if waiting:
             time.sleep(poll)
 
 
 def _queued(folder: Path, runs: Sequence[OfficialRun]) -> dict[OfficialRun, submitit.Job[Any]]:
     """The jobs that an earlier process left in the queue."""
-    found = {}
-    for run in runs:
-        path = folder / f"{run.name}.json"
-        if path.is_file():
-            job: submitit.Job[Any] = submitit.SlurmJob(folder, json.loads(path.read_text()))
-            if not job.done():
-                found[run] = job
-    return found
+    files = {run: folder / f"{run.name}.json" for run in runs}
+    left: dict[OfficialRun, submitit.Job[Any]] = {
+        run: submitit.SlurmJob(folder, json.loads(path.read_text()))
+        for run, path in files.items()
+        if path.is_file()
+    }
+    there = in_queue(left.values()) if left else set()
+    return {run: job for run, job in left.items() if job.job_id in there}
+
+
+def _ended(jobs: Mapping[OfficialRun, submitit.Job[Any]]) -> dict[OfficialRun, str | None]:
+    """Those that have ended, and why if they failed."""
+    return {run: error(job) for run, job in jobs.items() if job.done()}

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import is_zipfile
 
 from ..results import Key, Record
 from . import logs
@@ -87,13 +88,20 @@ class OfficialRun:
             *self.flags,
             f"--experiment_dir={self.out}",
             f"--experiment_name={f'rehearsals/{self.method}' if rehearsal else name}",
-            *(["--resume_last_run=True"] if saved else ["--overwrite=True"]),
+            "--resume_last_run=True" if saved and self.resumable() else "--overwrite=True",
             f"--save_checkpoints={saved}",
             *(["--save_intermediate_checkpoints=False"] if saved else []),
             f"--rng_seed={self.seed}",
             f"--torch_compile={bool(self.gpus)}",
             *([f"--max_global_steps={steps}"] if steps else []),
         ]
+
+    def resumable(self) -> bool:
+        """Whether there is a checkpoint, and whole: not of a runner that was ended while writing.
+
+        Without one the runner would add its evaluations to those of the run that was lost.
+        """
+        return any(is_zipfile(path) for path in self.trial.glob("checkpoint_*"))
 
     @property
     def environment(self) -> dict[str, str]:

@@ -37,8 +37,8 @@ metric = dict(ogbg="mean_average_precision", wmt="bleu", mnist="accuracy")[flags
 place = pathlib.Path(flags["experiment_dir"], flags["experiment_name"])
 place = place / (flags["workload"] + "_pytorch") / "trial_1"
 place.mkdir(parents=True, exist_ok=True)
-if (here / "slow").exists():
-    time.sleep(600)
+while (here / "slow").exists():
+    time.sleep(0.1)
 if (here / "broken").exists() and (here / "broken").read_text() in flags["experiment_name"]:
     sys.exit("the runner fell over")
 if not (here / "no_evaluation").exists():

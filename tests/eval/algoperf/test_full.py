@@ -1,12 +1,14 @@
 import gc
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
 import time
 import warnings
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +17,12 @@ import pytest
 import submitit
 
 from eval import results, self_tuning
-from eval.algoperf import host
+from eval.algoperf import host, launchers, slurm_queue
 from eval.algoperf.benchmark import V05, V06
 from eval.algoperf.datasets import DATASETS
 from eval.algoperf.launchers import Job, run_on_cluster
 from eval.algoperf.official_run import OfficialRun, carry_out
+from eval.algoperf.slurm_queue import in_queue
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -250,11 +253,25 @@ def test_the_command_is_the_official_one(place):
 
 
 def test_with_checkpoints_a_run_goes_on_from_its_last(place):
-    command = a_run(place, checkpoints=True).command()
-    assert "--resume_last_run=True" in command
-    assert "--save_checkpoints=True" in command
-    assert "--overwrite=True" not in command
-    assert "--overwrite=True" in a_run(place, checkpoints=True).command(rehearsal=True)
+    run = a_run(place, checkpoints=True)
+    assert "--save_checkpoints=True" in run.command()
+    assert "--overwrite=True" in run.command()
+    run.trial.mkdir(parents=True)
+    with zipfile.ZipFile(run.trial / "checkpoint_100", "w") as file:
+        file.writestr("data.pkl", "a model")
+    assert "--resume_last_run=True" in run.command()
+    assert "--overwrite=True" not in run.command()
+    assert "--overwrite=True" in run.command(rehearsal=True)
+
+
+def test_a_checkpoint_that_was_not_written_to_its_end_is_no_checkpoint(place):
+    run = a_run(place, checkpoints=True)
+    run.trial.mkdir(parents=True)
+    path = run.trial / "checkpoint_100"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("data.pkl", "a model")
+    path.write_bytes(path.read_bytes()[:-30])
+    assert "--overwrite=True" in run.command()
 
 
 def test_v05_runs_have_the_step_limit_that_its_own_runs_had(place, capsys):
@@ -325,33 +342,83 @@ def test_jobs_can_be_debugged_in_this_process(place):
     assert run.mark.exists()
 
 
-def test_started_again_it_waits_for_the_jobs_that_are_in_the_queue(place, monkeypatch):
-    class Queued:
-        looks = 0
+@pytest.fixture
+def squeue(place, monkeypatch):
+    """A file with what squeue is going to say; it fails where there is none."""
+    programs = place / "programs"
+    programs.mkdir()
+    for name in ("squeue", "srun"):
+        (programs / name).write_text(f"#!/bin/sh\nexec cat {place / 'queue'}\n")
+        (programs / name).chmod(0o700)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    return place / "queue"
 
-        def __init__(self, folder, job_id):
-            assert job_id == "42_0"
 
-        def done(self):
-            Queued.looks += 1
-            return Queued.looks > 2
+def left_in_the_queue(run, job_id):
+    folder = run.out / "jobs"
+    folder.mkdir(parents=True)
+    (folder / f"{run.name}.json").write_text(json.dumps(job_id))
+    return submitit.SlurmJob(folder, job_id)
 
-        def exception(self):
-            return None
 
-    class NoneNew(submitit.AutoExecutor):
-        def batch(self, allow_implicit_submissions=False):
-            raise AssertionError("submitted again")
-
+def test_started_again_it_waits_for_the_jobs_that_are_in_the_queue(place, squeue):
     run = a_run(place)
-    path = place / "out" / "jobs" / f"{run.name}.json"
-    path.parent.mkdir(parents=True)
-    path.write_text('"42_0"')
-    monkeypatch.setattr(submitit, "SlurmJob", Queued)
-    monkeypatch.setattr(submitit, "AutoExecutor", NoneNew)
-    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
-    assert carried_out([run], "slurm") == {run.name: None}
-    assert not path.exists()
+    job = left_in_the_queue(run, "42_0")
+    squeue.write_text("41\n42_0\n42_1\n")
+    looks = []
+
+    def look(jobs):
+        looks.append(len(looks))
+        if len(looks) == 2:
+            squeue.unlink()  # Slurm does not answer for a while
+        if len(looks) == 4:
+            with job.paths.result_pickle.open("wb") as file:
+                pickle.dump(("success", None), file)
+        return in_queue(jobs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slurm_queue, "in_queue", look)
+        assert carried_out([run], "slurm") == {run.name: None}
+    assert len(looks) == 4
+    assert list((run.out / "jobs").glob("*.json")) == []
+
+
+def test_a_job_that_is_in_the_queue_no_more_and_has_no_result_has_failed(place, squeue):
+    job = left_in_the_queue(a_run(place), "42_0")
+    queue = slurm_queue.Queue()
+    squeue.write_text("")
+    assert queue.ended({"a run": job}) == {}  # its result may be on its way
+    squeue.write_text("42_0\n")
+    assert queue.ended({"a run": job}) == {}  # it is queued again
+    squeue.write_text("42_1\n")
+    assert queue.ended({"a run": job}) == {}
+    error = queue.ended({"a run": job})["a run"]
+    assert "job 42_0 left the queue without a result" in error
+
+
+def test_a_job_that_ended_while_nobody_waited_is_not_queued_again(place):
+    run = a_run(place, gpus=0)
+    carry_out(run)
+    before = len(calls(place))
+    assert carried_out([run], "local") == {run.name: None}
+    assert len(calls(place)) == before
+    assert not (run.out / "jobs").exists()
+
+
+def test_a_job_whose_processes_are_told_to_end_does_not_call_its_run_failed(place, monkeypatch):
+    monkeypatch.setattr(launchers, "GRACE", 0.5)
+
+    def told(run):
+        signal.raise_signal(signal.SIGTERM)
+        raise RuntimeError("ended with status -15")
+
+    monkeypatch.setattr(launchers, "carry_out", told)
+    before = signal.getsignal(signal.SIGTERM)
+    begin = time.monotonic()
+    with pytest.raises(RuntimeError):  # if nothing follows after all
+        Job()(a_run(place))
+    assert time.monotonic() - begin > 1.5
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_job_that_has_to_make_room_is_queued_again_as_it_was(place):

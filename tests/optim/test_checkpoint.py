@@ -9,7 +9,7 @@ import torch
 from contract import every_class, same, snapshot, train, twins, weights
 from torch import Tensor
 
-from selftune.optim import Prodigy
+from selftune.optim import Prodigy, ScheduleFreeAdamW
 
 
 def resumed(cls: type, optimizer: torch.optim.Optimizer, params: list[Tensor]):
@@ -124,6 +124,22 @@ def test_steps_saved_as_tensors_or_floats_are_counts_again(cls):
     new = cls(weights())
     new.load_state_dict(as_tensors)
     assert same(new.state_dict(), optimizer.state_dict())
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float64])
+def test_numbers_saved_as_tensors_are_not_rounded_to_bfloat16(dtype):
+    # torch casts them to the parameter's type: 16,777,217 becomes 16,777,216.
+    params = weights(torch.bfloat16)
+    optimizer = ScheduleFreeAdamW(params)
+    train(optimizer, range(1))
+    saved = copy.deepcopy(optimizer.state_dict())
+    numbers = {k for k, value in saved["state"][0].items() if not isinstance(value, Tensor)}
+    assert numbers == {"step", "lr_max", "weight_sum", "beta"}
+    for state in saved["state"].values():
+        state.update(dict.fromkeys(numbers, torch.tensor(16_777_217, dtype=dtype)))
+    optimizer.load_state_dict(saved)
+    loaded = [optimizer.state[p][name] for p in params for name in numbers]
+    assert set(loaded) == {16_777_217}
 
 
 @every_class

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import replace
 from itertools import chain
@@ -304,6 +305,33 @@ def test_schedule_free_plus_equals_its_transcription(data, shape_lists, seed):
 
 
 # -- the peers' packages: each gets gradients of its own, as they write into them ---------------
+
+PACKAGES = {
+    "AdamW": ("torch.optim", "AdamW"),
+    "ScheduleFreeSGD": ("schedulefree", "SGDScheduleFree"),
+    "ScheduleFreeAdamW": ("schedulefree", "AdamWScheduleFree"),
+    "ScheduleFreeRAdam": ("schedulefree", "RAdamScheduleFree"),
+    "Prodigy": ("prodigyopt", "Prodigy"),
+    "DAdaptAdam": ("dadaptation", "DAdaptAdam"),
+    "DAdaptAdaGrad": ("dadaptation", "DAdaptAdaGrad"),
+    "DAdaptSGD": ("dadaptation", "DAdaptSGD"),
+    "DoG": ("dog", "DoG"),
+    "LDoG": ("dog", "LDoG"),
+}
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_defaults_are_those_of_the_package(name):
+    # pytorch_optimizer's D-Adapt SGD has momentum 0.9, where the authors' has none.
+    module, cls = PACKAGES[name]
+    package = pytest.importorskip(module)
+    ours, theirs = (
+        {name: option.default for name, option in inspect.signature(make).parameters.items()}
+        for make in (getattr(optim, name), getattr(package, cls))
+    )
+    common = ours.keys() & theirs.keys() - {"params"}
+    assert len(common) >= 3
+    assert {key: ours[key] for key in common} == {key: theirs[key] for key in common}
 
 
 def compare_with_peer(

@@ -149,6 +149,18 @@ def test_weight_decay_is_taken_where_it_is_asked_for(cls, sequence):
     assert not torch.allclose(run.x[-1], run.y[-1])
 
 
+@adams
+@pytest.mark.parametrize("sequence", ["x", "y", "z"])
+def test_weight_decay_leaves_x_the_average_of_z(cls, sequence):
+    # facebookresearch/optimizers' GPA decays z before y is moved towards it, and loses the average.
+    run = Run(cls, decay_at=sequence, weight_decay=2.0, betas=(0.9, 0.99))
+    weights = [1.0] * STEPS
+    if cls is ScheduleFreeRAdam:
+        weights = [rectified(0.99, k) ** 2 for k in range(1, STEPS + 1)]
+    assert_equal_up_to_rounding(run.x[-1], run.average(weights))
+    assert_equal_up_to_rounding(run.y[-1], 0.1 * run.z[-1] + 0.9 * run.x[-1])
+
+
 def decayed(run: Run) -> Tensor:
     """What weight decay makes smaller in a step without a gradient."""
     optimizer, (p,) = run.optimizer, run.optimizer.param_groups[0]["params"]

@@ -42,6 +42,21 @@ def test_sparse_gradients_train_as_dense_ones(compile):
     assert ds[0] > 2e-3
 
 
+@pytest.mark.parametrize("option", ["weight_decay", "momentum"])
+def test_options_count_for_sparse_gradients_too(option):
+    # dadaptation's sparse way does without them.
+    ends = []
+    for value in (0.0, 0.5):
+        models = embeddings()
+        for model in models:
+            optimizer = DAdaptAdaGrad(model.parameters(), d0=1e-2, **{option: value})
+            for _ in range(5):
+                step(model, optimizer, [0, 1, 2, 3, 4, 5])
+        torch.testing.assert_close(models[0].weight, models[1].weight, rtol=1e-10, atol=1e-12)
+        ends.append(models[0].weight)
+    assert not torch.allclose(*ends)
+
+
 def test_rows_without_a_gradient_are_left_alone():
     model, _ = embeddings()
     before = model.weight.detach().clone()

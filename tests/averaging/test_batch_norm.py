@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from selftune.averaging import recalibrate_batch_norm
+from selftune.optim import ScheduleFreeAdamW
 
 
 def batches(count: int = 4, shape: tuple[int, ...] = (8, 3)) -> list[Tensor]:
@@ -102,6 +103,24 @@ def test_instance_norms_that_track_statistics_are_recalibrated_too():
     variances = torch.stack([x.var(2).mean(0) for x in samples]).mean(0)
     torch.testing.assert_close(statistics(net[0]), (means, variances))
     assert net[0].momentum == 0.1
+
+
+def test_statistics_are_those_of_schedule_frees_evaluation_weights():
+    # In training they are gathered at y: at x, where the model is judged, they are wrong.
+    net = model()
+    optimizer = ScheduleFreeAdamW(net.parameters(), lr=0.1)
+    for batch in batches(20):
+        optimizer.zero_grad()
+        net(batch).square().sum().backward()
+        optimizer.step()
+    gathered = statistics(net[1])
+    with optimizer.evaluation_weights():
+        recalibrate_batch_norm(net, batches())
+        expected = mean_statistics([net[0](batch) for batch in batches()])
+    torch.testing.assert_close(statistics(net[1]), expected)
+    assert not torch.allclose(gathered[0], expected[0])
+    at_training = mean_statistics([net[0](batch) for batch in batches()])
+    assert not torch.allclose(at_training[0], expected[0])
 
 
 class Interruption(Exception):

@@ -191,6 +191,13 @@ def test_ema_pytorchs_snapshots_are_float16(tmp_path):
     assert torch.equal(store.synthesize(0.1)["x"], torch.tensor([1e-6, 1e6]))
 
 
+def test_ema_pytorchs_state_holds_the_model_too():
+    model, average = trained(EMA(half_life=3))
+    tensors = average.state_dict()["tensors"]
+    held = sum(value.numel() for kept in tensors.values() for value in kept.values())
+    assert held == sum(p.numel() for p in model.parameters())
+
+
 def test_ema_pytorchs_lerp_refuses_a_float32_average_of_bfloat16_weights():
     model = network()
     model[0].to(torch.bfloat16)

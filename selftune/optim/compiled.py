@@ -126,14 +126,18 @@ def run_compiled(
     layouts, flat, constants = _laid_out([options, numbers], cohort.device)
     for piece, b in zip(cohort.pieces, parts, strict=True):
         lists = {name: value for name, value in vars(b).items() if name != "group"}
-        kernel = _kernel(rule, tuple(lists), layouts, constants)
+        kernel = _kernel(rule, cohort.device.type, tuple(lists), layouts, constants)
         yield kernel([value.tensors[0] for value in lists.values()], flat, ok)
         piece.write_back()
 
 
 @functools.cache
 def _kernel(
-    rule: Rule, names: tuple[str, ...], layouts: tuple[Layout, ...], constants: tuple[Any, ...]
+    rule: Rule,
+    device: str,
+    names: tuple[str, ...],
+    layouts: tuple[Layout, ...],
+    constants: tuple[Any, ...],
 ) -> Callable[..., list[Tensor]]:
     def kernel(tensors: list[Tensor], flat: Tensor, ok: Tensor | None) -> list[Tensor]:
         lists = {name: TensorList([tensor]) for name, tensor in zip(names, tensors, strict=True)}
@@ -147,9 +151,18 @@ def _kernel(
 
     # Compiled code is kept, and its number limited, per code object: each rule gets its own.
     kernel.__code__ = kernel.__code__.replace(co_name=rule.__qualname__)
-    # Without the option the compiler leaves out the rounding to bfloat16 that run() compensates.
+    return torch.compile(kernel, dynamic=True, options=_compiler_options(device))
+
+
+def _compiler_options(device: str) -> dict[str, Any]:
+    # Without it the compiler leaves out the rounding to bfloat16 that run() compensates.
     options: dict[str, Any] = {"emulate_precision_casts": True}
-    return torch.compile(kernel, dynamic=True, options=options)
+    # The compiler's scheduler is no public interface; in other versions sums are more loops.
+    if device == "cpu" and torch.__version__.startswith("2.13."):
+        from selftune.optim import one_loop
+
+        options.update(one_loop.OPTIONS)
+    return options
 
 
 def _laid_out(

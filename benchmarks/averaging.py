@@ -24,12 +24,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.optimizer_step import PROBLEMS, Shapes
+from benchmarks.traffic import Traffic
 from selftune.averaging import EMA, LAWA, BlockLAWA, Polyak, Profile, WeightAverage
 
 HALF_LIFE = 693  # steps; a decay of 0.999
@@ -117,66 +116,6 @@ def ema_pytorch(model: nn.Module) -> Contender:
 def timm(model: nn.Module) -> Contender:
     average = importlib.import_module("timm.utils").ModelEmaV3(model, decay=DECAY)
     return Contender(lambda: average.update(model))
-
-
-class Traffic(TorchDispatchMode):
-    """Counts, on this thread, operations and the bytes that they read, write and allocate.
-
-    Operations that write no element (views, empty tensors) count as calls only.
-    peak: whether to look, after each operation, how much is held.
-    """
-
-    def __init__(self, peak: bool = True) -> None:
-        super().__init__()
-        self.calls = self.moved = self.most_held = 0
-        self._peak = peak
-        self._made: dict[int, tuple[StorageWeakRef, int]] = {}
-
-    @property
-    def held(self) -> int:
-        """Bytes of what was made and is alive."""
-        self._made = {key: made for key, made in self._made.items() if not made[0].expired()}
-        return sum(size for _, size in self._made.values())
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        self.calls += 1
-        if func.is_view:
-            return result
-        names = [argument.name for argument in func._schema.arguments]
-        given = dict(zip(names, args, strict=False)) | (kwargs or {})
-        for argument in func._schema.arguments:
-            tensors = _tensors(given.get(argument.name))
-            self.moved += _bytes(tensors) * _times_moved(func, argument)
-        old = {tensor.untyped_storage()._cdata for tensor in _tensors([*given.values()])}
-        for tensor in _tensors(result):
-            storage = tensor.untyped_storage()
-            if storage._cdata not in old:
-                self._made[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
-                self.moved += 0 if func.__name__.startswith("empty") else _bytes([tensor])
-        if self._peak:
-            self.most_held = max(self.most_held, self.held)
-        return result
-
-
-def _times_moved(func: torch._ops.OpOverload, argument: torch.Argument) -> int:
-    name = func.__name__.split(".")[0]
-    written = argument.alias_info is not None and argument.alias_info.is_write
-    if name == "_fused_adamw_" and argument.name == "grads":
-        return 1  # they are written only where there is a scale to undo
-    if name.startswith("empty"):
-        return 0  # the tensor that it shall be like
-    return 1 if written and name in ("copy_", "_foreach_copy_", "zero_", "fill_") else 1 + written
-
-
-def _tensors(value: object) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    return [t for v in value for t in _tensors(v)] if isinstance(value, list | tuple) else []
-
-
-def _bytes(tensors: list[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def swap_and_back(contender: Contender) -> None:

@@ -1,11 +1,12 @@
-"""What one optimizer step costs: `python benchmarks/optimizer_step.py`.
+"""What one optimizer step costs: `python -m benchmarks.optimizer_step`.
 
 Two problems: (a) the 100 tensors of a 30 M-parameter transformer, (b) 1,200 tensors of 64 to
-4,096 elements. All optimizers take a step in turn, round after round, in one process; a ratio is
-the median over the rounds of an optimizer's time divided by that of torch.optim.AdamW(fused=True)
-in the same round. The counts do not depend on the machine: ATen calls and reads back to the host
-of one step, words of state per parameter, and on a CPU the most bytes held at once beyond those
-held before the step.
+4,096 elements. Optimizers take a step in turn, round after round, in one process: a block of them
+at a time, for the sake of memory, and in every block the two references. A ratio is the median
+over the rounds of an optimizer's time divided by that of torch.optim.AdamW, fused or foreach, in
+the same round. The counts do not depend on the machine: ATen calls and reads back to the host of
+one step; words moved per element, as `benchmarks/traffic.py` counts them; bytes of state per
+parameter; and on a CPU the most bytes held at once beyond those held before the step.
 """
 
 from __future__ import annotations
@@ -13,40 +14,41 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
+import inspect
 import statistics
 import time
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
+from torch._inductor.utils import fresh_cache
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.traffic import words_moved
 from selftune import optim
 
 Make = Callable[[list[Tensor]], torch.optim.Optimizer]
 Shapes = list[tuple[int, ...]]
 
-OURS = (
-    "AdamW",
-    "NAdamW",
-    "ScheduleFreeSGD",
-    "ScheduleFreeAdamW",
-    "Prodigy",
-    "DAdaptSGD",
-    "DAdaptAdam",
-    "ScheduleFreeProdigy",
-    "ScheduleFreePlus",
-    "DAdaptAdaGrad",
-)
 PEERS = {  # the name in the table: module, class
+    "schedulefree SGD": ("schedulefree", "SGDScheduleFree"),
     "schedulefree AdamW": ("schedulefree", "AdamWScheduleFree"),
+    "schedulefree RAdam": ("schedulefree", "RAdamScheduleFree"),
     "prodigyopt Prodigy": ("prodigyopt", "Prodigy"),
+    "dadaptation DAdaptSGD": ("dadaptation", "DAdaptSGD"),
     "dadaptation DAdaptAdam": ("dadaptation", "DAdaptAdam"),
+    "dadaptation DAdaptAdaGrad": ("dadaptation", "DAdaptAdaGrad"),
+    "dog DoG": ("dog", "DoG"),
+    "dog LDoG": ("dog", "LDoG"),
     "prodigyplus SF-Prodigy": ("prodigyplus", "ProdigyPlusScheduleFree"),
     "pytorch_optimizer SF-AdamW": ("pytorch_optimizer", "ScheduleFreeAdamW"),
     "pytorch_optimizer Prodigy": ("pytorch_optimizer", "Prodigy"),
 }
-REFERENCE = "torch AdamW(fused)"
+REFERENCES: dict[str, Make] = {
+    "torch AdamW(fused)": lambda params: torch.optim.AdamW(params, fused=True),
+    "torch AdamW(foreach)": lambda params: torch.optim.AdamW(params, foreach=True),
+}
+AT_ONCE = 8  # besides the references; each holds two to six words per element
 
 
 def transformer() -> Shapes:
@@ -67,12 +69,13 @@ PROBLEMS = {"a": transformer, "b": small}
 
 
 def optimizers() -> Iterator[tuple[str, Make]]:
-    yield REFERENCE, lambda params: torch.optim.AdamW(params, fused=True)
-    yield "torch AdamW(foreach)", lambda params: torch.optim.AdamW(params, foreach=True)
-    for name in OURS:
-        if cls := getattr(optim, name, None):
+    """All that are exported here, on the list path and compiled, and the peers that are there."""
+    for name, cls in vars(optim).items():
+        if inspect.isclass(cls) and issubclass(cls, optim.Optimizer) and cls is not optim.Optimizer:
             yield name, cls
             yield f"{name}(compile)", lambda params, cls=cls: cls(params, compile=True)
+    around = REFERENCES["torch AdamW(fused)"]
+    yield "ScheduleFree(torch AdamW)", lambda params: optim.ScheduleFree(around(params))
     for name, (module, cls_name) in PEERS.items():
         try:
             yield name, getattr(importlib.import_module(module), cls_name)
@@ -91,11 +94,50 @@ def parameters(shapes: Shapes, device: str) -> list[Tensor]:
     return params
 
 
-def profiled(optimizer: torch.optim.Optimizer) -> tuple[int, int, int]:
+class Turn:
+    """An optimizer with its parameters, what was counted of its steps, and their seconds."""
+
+    def __init__(self, make: Make, shapes: Shapes, device: str) -> None:
+        params = parameters(shapes, device)
+        self.device = device
+        self.optimizer = make(params)
+        self.seconds: list[float] = []
+        if hasattr(self.optimizer, "train"):
+            self.optimizer.train()  # pyright: ignore
+        first = self.timed()
+        self.step()
+        calls, reads, peak = profiled(self.step)
+        elements = sum(p.numel() for p in params)
+        on_cpu = device == "cpu"
+        self.cells = [
+            str(calls),
+            str(reads),
+            f"{words_moved(self.step) / elements:.1f}" if on_cpu else "-",
+            f"{state_bytes(self.optimizer) / elements:.1f}",
+            f"{peak / 1e6:.1f}" if on_cpu else "-",
+            f"{first:.1f}",
+        ]
+
+    def step(self) -> None:
+        if getattr(self.optimizer, "takes_loss", False):
+            self.optimizer.step(loss=1.0)  # pyright: ignore
+        else:
+            self.optimizer.step()
+
+    def timed(self) -> float:
+        """Seconds of one step, the device's work included."""
+        _synchronize(self.device)
+        start = time.perf_counter()
+        self.step()
+        _synchronize(self.device)
+        return time.perf_counter() - start
+
+
+def profiled(step: Callable[[], object]) -> tuple[int, int, int]:
     """Of one step: ATen calls, reads back to the host, and, on a CPU, the most bytes held at once
     beyond those held before it."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        optimizer.step(**_loss(optimizer))
+        step()
     events = [event for event in profiler.events() or [] if event.name.startswith("aten::")]
     calls = sum(
         event.cpu_parent is None or not event.cpu_parent.name.startswith("aten::")
@@ -110,63 +152,65 @@ def profiled(optimizer: torch.optim.Optimizer) -> tuple[int, int, int]:
     return calls, reads, peak
 
 
-def state_words(optimizer: torch.optim.Optimizer, params: list[Tensor]) -> float:
-    """4-byte words of state per parameter; memory shared by several states counts once."""
+def state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of state but for single numbers; memory shared by several states counts once."""
     storages = {
         value.untyped_storage().data_ptr(): value.untyped_storage().nbytes()
         for state in optimizer.state.values()
         for value in state.values()
         if isinstance(value, Tensor) and value.numel() > 1
     }
-    return sum(storages.values()) / 4 / sum(p.numel() for p in params)
+    return sum(storages.values())
 
 
-def seconds(optimizer: torch.optim.Optimizer, device: str) -> float:
-    """Of one step, the device's work included."""
-    _synchronize(device)
-    start = time.perf_counter()
-    optimizer.step(**_loss(optimizer))
-    _synchronize(device)
-    return time.perf_counter() - start
+def run_block(makes: dict[str, Make], shapes: Shapes, options: argparse.Namespace) -> list[str]:
+    """The rows of a table, those of the references first."""
+    turns = {
+        label: Turn(make, shapes, options.device) for label, make in {**REFERENCES, **makes}.items()
+    }
+    gc.disable()
+    for _ in range(options.rounds):
+        for turn in turns.values():
+            turn.seconds.append(turn.timed())
+    gc.enable()
+    references = [turns[label].seconds for label in REFERENCES]
+    rows = []
+    for label, turn in turns.items():
+        ratios = [
+            statistics.median(own / its for own, its in zip(turn.seconds, reference, strict=True))
+            for reference in references
+        ]
+        ms = statistics.median(turn.seconds) * 1e3
+        numbers = [*(f"{ratio:.2f}" for ratio in ratios), f"{ms:.1f}", *turn.cells]
+        rows.append(f"| {label} | " + " | ".join(numbers) + " |")
+    return rows
 
 
 def measure(name: str, options: argparse.Namespace) -> None:
     shapes = PROBLEMS[name]()
-    running: dict[str, torch.optim.Optimizer] = {}
-    cells: dict[str, list[str]] = {}
-    for label, make in optimizers():
-        if label != REFERENCE and options.only.lower() not in label.lower():
-            continue
-        params = parameters(shapes, options.device)
-        running[label] = optimizer = make(params)
-        if hasattr(optimizer, "train"):
-            optimizer.train()  # pyright: ignore
-        first = seconds(optimizer, options.device)
-        optimizer.step(**_loss(optimizer))
-        calls, reads, peak = profiled(optimizer)
-        words = state_words(optimizer, params)
-        megabytes = f"{peak / 1e6:.1f}" if options.device == "cpu" else "-"
-        cells[label] = [str(calls), str(reads), f"{words:.2f}", megabytes, f"{first:.1f}"]
-    times: dict[str, list[float]] = {label: [] for label in running}
-    gc.disable()
-    for _ in range(options.rounds):
-        for label, optimizer in running.items():
-            times[label].append(seconds(optimizer, options.device))
-    gc.enable()
     elements = sum(torch.Size(shape).numel() for shape in shapes)
     print(
         f"\n({name}) {len(shapes)} tensors, {elements:,} elements, {options.threads} threads, "
         f"{options.rounds} rounds, torch {torch.__version__}, {options.device}\n"
     )
-    columns = ["optimizer", "ratio", "ms", "ATen calls", "host reads", "state words"]
-    columns += ["peak extra MB", "first step s"]
+    with fresh_cache():  # nothing is compiled yet, the compiler itself has started
+        torch.compiler.reset()
+        start = time.perf_counter()
+        torch.compile(torch.sin)(torch.ones(1, device=options.device))
+        print(f"The compiler's own start, {time.perf_counter() - start:.1f} s, is in no row.\n")
+        _print_table(shapes, options)
+
+
+def _print_table(shapes: Shapes, options: argparse.Namespace) -> None:
+    columns = ["optimizer", "to fused", "to foreach", "ms", "ATen calls", "host reads"]
+    columns += ["words moved", "state bytes", "peak extra MB", "first step s"]
     print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
-    for label in running:
-        ratio = statistics.median(
-            mine / reference for mine, reference in zip(times[label], times[REFERENCE], strict=True)
-        )
-        ms = statistics.median(times[label]) * 1e3
-        print(f"| {label} | {ratio:.2f} | {ms:.1f} | " + " | ".join(cells[label]) + " |")
+    chosen = [item for item in optimizers() if options.only.lower() in item[0].lower()]
+    for start in range(0, len(chosen), AT_ONCE):
+        rows = run_block(dict(chosen[start : start + AT_ONCE]), shapes, options)
+        # The references' own rows are those of the first block.
+        print("\n".join(rows if start == 0 else rows[len(REFERENCES) :]), flush=True)
+        gc.collect()
 
 
 def main() -> None:
@@ -180,11 +224,6 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     for name in PROBLEMS if options.problem == "all" else [options.problem]:
         measure(name, options)
-
-
-def _loss(optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """What a step has to be given."""
-    return {"loss": 1.0} if getattr(optimizer, "takes_loss", False) else {}
 
 
 def _synchronize(device: str) -> None:

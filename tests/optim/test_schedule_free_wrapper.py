@@ -193,6 +193,23 @@ def test_parameters_without_a_gradient_and_frozen_groups_are_left_alone():
     assert not torch.equal(first, second)
 
 
+# torch's Rprop takes its least step at lr 0.
+@pytest.mark.parametrize("base", [base for name, base in BASES.items() if name != "Rprop"])
+def test_a_warm_up_may_begin_at_lr_0(base):
+    # schedulefree's wrapper divides by the sum of the weights so far.
+    problem, optimizer = wrapped(base)
+    before = [p.detach().clone() for p in problem.start]
+    (group,) = optimizer.param_groups
+    peak, group["lr"] = group["lr"], 0.0
+    train(problem, optimizer, 2)
+    assert all(map(torch.equal, problem.start, before))
+    group["lr"] = peak
+    train(problem, optimizer)
+    optimizer.eval()
+    assert all(p.isfinite().all() for p in problem.start)
+    assert not any(map(torch.equal, problem.start, before))
+
+
 def test_switching_a_thousand_times_does_not_move_bfloat16_weights():
     problem, optimizer = wrapped(BASES["AdamW"], torch.bfloat16)
     train(problem, optimizer)

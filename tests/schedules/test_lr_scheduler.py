@@ -84,7 +84,6 @@ def test_a_checkpoint_is_plain_numbers_and_resumes():
 
 
 def test_a_sequence_resumes_within_its_second_part():
-    # torch's SequentialLR resumes its parts at the wrong place.
     schedule = linear(5).then(cosine(10))
     scheduler = ScheduleLR(one_weight(), schedule)
     run(scheduler, 8)
@@ -92,6 +91,16 @@ def test_a_sequence_resumes_within_its_second_part():
     resumed.load_state_dict(scheduler.state_dict())
     resumed.optimizer.load_state_dict(scheduler.optimizer.state_dict())
     assert run(resumed, 5) == run(scheduler, 5) == [0.5 * schedule(t) for t in range(8, 13)]
+
+
+@pytest.mark.parametrize("last_epoch", [2, 4, 8])
+def test_last_epoch_goes_on_within_a_sequence(last_epoch):
+    # torch's SequentialLR begins its first part anew.
+    schedule = linear(5).then(cosine(10))
+    optimizer = one_weight()
+    optimizer.param_groups[0]["initial_lr"] = 0.5
+    ScheduleLR(optimizer, schedule, last_epoch=last_epoch)
+    assert optimizer.param_groups[0]["lr"] == 0.5 * schedule(last_epoch + 1)
 
 
 # -- resuming with another schedule -----------------------------------------------------------

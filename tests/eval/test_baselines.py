@@ -1,6 +1,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from eval import baselines
 from eval.baselines.__main__ import table
 from eval.methods import METHODS
@@ -10,15 +12,17 @@ from eval.workloads import WORKLOADS
 
 REPOSITORY = Path(__file__).parents[2]
 RECORDED = baselines.read()
+OTHER_SEED = baselines.read(baselines.RESULTS.with_name("seed_1.jsonl"))
 
 
-def test_every_method_is_recorded_on_every_workload_in_three_studies():
-    keys = {(r["method"], r["workload"], r["study"]) for r in RECORDED}
+@pytest.mark.parametrize("records", [RECORDED, OTHER_SEED], ids=["seed 0", "seed 1"])
+def test_every_method_is_recorded_on_every_workload_in_three_studies(records):
+    keys = {(r["method"], r["workload"], r["study"]) for r in records}
     assert keys == {(m, w, study) for m in METHODS for w in WORKLOADS for study in range(3)}
 
 
 def test_the_records_are_of_the_methods_workloads_and_data_of_today():
-    for record in RECORDED:
+    for record in RECORDED + OTHER_SEED:
         workload = WORKLOADS[record["workload"]]
         assert record["rules"]["method"] == METHODS[record["method"]].summary
         assert record["rules"]["data"] == checksum(workload)
@@ -30,3 +34,24 @@ def test_readme_shows_their_table():
     shown = re.search(r"^\| method \| score .*?(?=\n\n)", readme, flags=re.MULTILINE | re.DOTALL)
     assert shown
     assert shown[0] == table(assemble(RECORDED, [], list(WORKLOADS)))
+
+
+def test_the_conclusions_hold_on_both_seeds():
+    pools = [assemble(records, [], list(WORKLOADS)) for records in (RECORDED, OTHER_SEED)]
+    assert [entrant.name for entrant in pools[0].entrants] == [e.name for e in pools[1].entrants]
+    for method in METHODS:
+        first, second = (pool.steps[method] for pool in pools)
+        assert first.hits == second.hits
+        assert abs(first.score - second.score) < 0.05
+
+
+def test_readme_shows_the_scores_of_both_seeds():
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    for seed, records in enumerate((RECORDED, OTHER_SEED)):
+        pool = assemble(records, [], list(WORKLOADS))
+        scores = (
+            f"{pool.steps[m].score:.3f}"[1:] for m in ("schedule_free_adamw", "nadamw_pocket")
+        )
+        assert re.search(
+            rf"^\| {seed} \| {'.*'.join(map(re.escape, scores))}", readme, re.MULTILINE
+        )

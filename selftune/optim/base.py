@@ -42,6 +42,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
     _resting: list[Cohort]  # what has stepped before, and has no gradient now
     _present: Any = None  # the gradients and states which they were made for
     _verdict: Verdict | None = None  # on the step, until it is known to have counted
+    _at_evaluation = False  # since the last `eval` of this object
 
     # -- what a rule defines ------------------------------------------------------------------
 
@@ -219,6 +220,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
         return Cohort(group, [p], [self._new_state(p, group)])
 
     def _require_training_weights(self) -> None:
+        self._correct_groups()
         if not self.param_groups[0]["train_mode"]:
             raise RuntimeError(
                 f"{type(self).__name__}.step() at the evaluation weights; call train() first"
@@ -240,6 +242,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
     @torch.no_grad()
     def _switch(self, train_mode: bool, move: Rule) -> None:
         self.settle()
+        self._correct_groups()
         if move not in (Optimizer.to_training, Optimizer.to_evaluation):
             self._refuse_lent(train_mode)
         for group in self.param_groups:
@@ -249,6 +252,12 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
                     for b in cohort.buckets(grads=False):
                         run(move, b.given(cohort.counts), None)
                 group["train_mode"] = train_mode
+        self._at_evaluation = not train_mode
+
+    def _correct_groups(self) -> None:
+        """ZeroRedundancyOptimizer writes its own groups over ours, where no one has called eval."""
+        for group in self.param_groups:
+            group["train_mode"] = group["train_mode"] and not self._at_evaluation
 
     # -- groups and checkpoints ---------------------------------------------------------------
 
@@ -298,6 +307,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
         super().__setstate__(state)
         self.defaults.pop("differentiable", None)  # torch adds it when it restores
         self._present = None
+        self._at_evaluation = False  # the groups say it
 
 
 def lr_of(group: Group) -> float:

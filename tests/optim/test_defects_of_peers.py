@@ -13,7 +13,13 @@ import pytest
 import torch
 from contract import CLASSES, every_class, same, take_step, train, twins, weights, with_decay
 
-from selftune.optim import Prodigy, ScheduleFreePlus, ScheduleFreeProdigy
+from selftune.optim import (
+    Prodigy,
+    ScheduleFreePlus,
+    ScheduleFreeProdigy,
+    ScheduleFreeSGD,
+    partitioned,
+)
 
 
 @every_class
@@ -162,6 +168,27 @@ def test_a_sharded_run_may_begin_with_nothing_to_learn_from(cls, beginning, mesh
     train_sharded(optimizer, slope=1.0, steps=6)
     assert all(p.to_local().isfinite().all() for p in params)
     assert not any(torch.equal(p.to_local(), q) for p, q in zip(params, start, strict=True))
+
+
+def test_zero_does_not_make_a_step_at_the_evaluation_weights_one_at_the_training_weights(mesh):
+    # It writes its own groups, where train_mode never changes, over the optimizer's.
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+    params, others = weights(torch.float64), weights(torch.float64)
+    optimizer, reference = (
+        ZeroRedundancyOptimizer(each, partitioned(ScheduleFreeSGD), lr=0.1)
+        for each in (params, others)
+    )
+    train(optimizer, range(3))
+    train(reference, range(3))
+    for step in (3, 4):
+        optimizer.optim.eval()
+        with pytest.raises(RuntimeError, match="at the evaluation weights"):
+            optimizer.step()
+        optimizer.optim.train()
+        train(optimizer, [step])
+        train(reference, [step])
+    torch.testing.assert_close(params, others, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("cls", [Prodigy, ScheduleFreeProdigy])

@@ -18,6 +18,9 @@ def partitioned(cls: type[Class], process_group: Any = None) -> type[Class]:
 
         ZeroRedundancyOptimizer(model.parameters(), partitioned(Prodigy), process_group=group)
 
+    `train` and `eval` move this rank's part only. ZeroRedundancyOptimizer has neither: call those
+    of its `optim` on every rank, and broadcast each part to the other ranks before it is judged.
+
     process_group: the ranks which together hold every parameter once; all ranks if None. They
         have to step together, those without parameters or gradients too.
     """

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from selftune.optim.execution import uncompiled
+
 
 def attach(model: nn.Module | Iterable[nn.Module], optimizer: torch.optim.Optimizer) -> Attachment:
     """Have the optimizer follow the model, and both save the evaluation weights.
@@ -63,12 +65,12 @@ class Attachment:
             self._hooks.append(model.register_forward_pre_hook(self._enter, prepend=True))
             self._hooks.append(model.register_forward_hook(self._leave, always_call=True))
             # What torch.compile has wrapped it would trace, hooks and all.
-            called = [] if hasattr(model, "_orig_mod") else model.children()
+            called: Iterable[nn.Module] = () if hasattr(model, "_orig_mod") else model.children()
             self._hooks += [
                 part.register_forward_pre_hook(self._touch, prepend=True) for part in called
             ]
             self._hooks += [
-                part.register_state_dict_pre_hook(self._before_state_dict)
+                part.register_state_dict_pre_hook(self._before_state_dict)  # pyright: ignore[reportUnknownMemberType]
                 for part in model.modules()
             ]
 
@@ -78,17 +80,17 @@ class Attachment:
             hook.remove()
         self._hooks.clear()
 
-    @torch.compiler.disable()
+    @uncompiled
     def _enter(self, module: nn.Module, args: Any) -> None:
         self._running += 1  # first: `_leave` is called even if this fails
         if self._running == 1:
             self._follow()
 
-    @torch.compiler.disable()
+    @uncompiled
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         self._running -= 1
 
-    @torch.compiler.disable()
+    @uncompiled
     def _touch(self, module: nn.Module, args: Any) -> None:
         if not self._running:
             self._follow()

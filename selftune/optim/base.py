@@ -14,7 +14,7 @@ from selftune.optim.bucket import Bucket, Cohort, Group, State, cohorts
 from selftune.optim.checkpoint import restoring
 from selftune.optim.compiled import joined, run_compiled
 from selftune.optim.evaluation import EvaluationWeights
-from selftune.optim.execution import LOW_PRECISION, Rule, in_float32, run
+from selftune.optim.execution import LOW_PRECISION, Rule, in_float32, run, uncompiled
 from selftune.optim.foreign import in_our_form
 from selftune.optim.loss import needed, with_mean
 from selftune.optim.sharding import Shards, hidden_partition, total
@@ -41,7 +41,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
     _cohorts: list[Cohort]  # what steps
     _resting: list[Cohort]  # what has stepped before, and has no gradient now
     _present: Any = None  # the gradients and states which they were made for
-    _verdict: Verdict | None = None  # on the step, until it is known to have counted
+    verdict: Verdict | None = None  # on the step, until it is known to have counted
     _at_evaluation = False  # since the last `eval` of this object
 
     # -- what a rule defines ------------------------------------------------------------------
@@ -113,7 +113,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
         self._step(loss)
         return loss
 
-    @torch.compiler.disable()
+    @uncompiled
     def _step(self, loss: Any) -> None:
         self.settle()
         stepping = self._stepping()
@@ -131,7 +131,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
         if verdict.skipped:
             count_skip(type(self).__name__, self.param_groups)
             return
-        self._verdict = verdict
+        self.verdict = verdict
         self.prepare(*measured)
         sums: list[tuple[Shards, list[Tensor]]] = []
         for cohort, parts in buckets:
@@ -168,7 +168,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
 
     def settle(self) -> None:
         """Take back the counts of the last step if it turned out to be skipped."""
-        verdict, self._verdict = self._verdict, None
+        verdict, self.verdict = self.verdict, None
         if verdict is not None and not verdict.over_what_was_counted():
             count_skip(type(self).__name__, self.param_groups)
 
@@ -323,7 +323,7 @@ def require(condition: bool, name: str, value: object, valid: str) -> None:
 
 def require_pair(group: Group, name: str) -> None:
     """The check of an option that is two numbers, in rules that have it."""
-    value = group.get(name, (0.0, 0.0))
+    value: Sequence[float] | float = group.get(name, (0.0, 0.0))
     if not isinstance(value, Sequence) or len(value) != 2:
         raise ValueError(f"{name} must be a pair of numbers, got {value!r}")
 

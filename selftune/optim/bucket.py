@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from selftune.optim.sharding import Shards, plain, plain_grad, shards
@@ -130,4 +131,4 @@ def _split(row: list[Tensor], limit: int) -> list[Sequence[Tensor]]:
         tensor.numel() != elements or not tensor.is_contiguous() for tensor in row
     ):
         return [row]
-    return list(zip(*(tensor.view(-1).split(limit) for tensor in row), strict=True))
+    return list(zip(*(torch.split(tensor.view(-1), limit) for tensor in row), strict=True))

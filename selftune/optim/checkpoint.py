@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from selftune.optim.bucket import Group, State
 @contextmanager
 def restoring(
     optimizer: torch.optim.Optimizer, fresh: Callable[[Tensor, Group], State]
-) -> Iterator[None]:
+) -> Generator[None]:
     """Inside, the optimizer's `load_state_dict` loads our state as it was saved.
 
     torch casts every state to its parameter's dtype. Ours has the dtype which `fresh` gives it:

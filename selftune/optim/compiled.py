@@ -25,6 +25,7 @@ LARGE = 2**16
 # Small parameters and gradients are copied for a step, at most this many elements to a pack.
 PACK = 2**22
 
+Number = float | Tensor
 # Numbers by name, as they lie in one tensor: how many belong to a name, 0 for one that is alone.
 Layout = tuple[tuple[str, int], ...]
 
@@ -151,7 +152,9 @@ def _kernel(
 
     # Compiled code is kept, and its number limited, per code object: each rule gets its own.
     kernel.__code__ = kernel.__code__.replace(co_name=rule.__qualname__)
-    return torch.compile(kernel, dynamic=True, options=_compiler_options(device))
+    return torch.compile(  # pyright: ignore[reportUnknownMemberType]
+        kernel, dynamic=True, options=_compiler_options(device)
+    )
 
 
 def _compiler_options(device: str) -> dict[str, Any]:
@@ -176,7 +179,9 @@ def _laid_out(
     constants: list[Any] = []
     values: list[Any] = []
     for row in rows:
-        variable = {name: value for name, value in row.items() if _varies(value)}
+        variable: dict[str, Number | tuple[Number, ...]] = {
+            name: value for name, value in row.items() if _varies(value)
+        }
         layouts.append(
             tuple((n, len(v) if isinstance(v, tuple) else 0) for n, v in variable.items())
         )
@@ -210,7 +215,7 @@ def _side_by_side(tensors: list[Tensor]) -> Tensor:
 
 def _split(memory: Tensor, like: list[Tensor]) -> list[Tensor]:
     """What lies side by side, each in its own shape."""
-    parts = memory.split([tensor.numel() for tensor in like])
+    parts = torch.split(memory, [tensor.numel() for tensor in like])
     return [part.view(tensor.shape) for part, tensor in zip(parts, like, strict=True)]
 
 
@@ -218,7 +223,7 @@ def _like(old: Any, memory: Tensor) -> Tensor:
     """A state of the old one's shape, and sharded like it, in other memory."""
     if not is_sharded(old):
         return memory
-    return type(old).from_local(
+    return old.from_local(
         memory, old.device_mesh, old.placements, shape=old.shape, stride=old.stride()
     )
 

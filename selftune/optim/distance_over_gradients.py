@@ -167,7 +167,7 @@ class LDoG(OverGradients):
 
     def _write(self, numbers: TensorList, values: Tensor) -> None:
         """Unless the step turns out to be skipped."""
-        ok = None if self._verdict is None else self._verdict.ok
+        ok = None if self.verdict is None else self.verdict.ok
         new = TensorList(values.unbind())
         numbers.copy_(new if ok is None else new.where(ok, numbers))
 

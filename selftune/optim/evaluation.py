@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,7 +30,7 @@ class EvaluationWeights(ABC):
         refuse_lent(caller, (p for group in moved for p in group["params"]))
 
     @contextmanager
-    def evaluation_weights(self) -> Iterator[None]:
+    def evaluation_weights(self) -> Generator[None]:
         """Inside, the parameters hold the evaluation weights; the mode before comes back."""
         was_training = self.param_groups[0]["train_mode"]
         self.eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -10,11 +11,17 @@ from torch import Tensor
 from selftune.optim.bucket import Bucket
 from selftune.tensor_list import TensorList
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 Rule = Callable[[Bucket], Sequence[Tensor]]
 
 # Parameters of these types are worked on in float32, and so is their state. What rounding
 # takes away is kept in the state `compensation`, so that small steps add up.
 LOW_PRECISION = (torch.bfloat16, torch.float16)
+
+
+def uncompiled(function: Function) -> Function:
+    """The function, which torch.compile calls as it is where it meets it."""
+    return cast(Function, torch.compiler.disable(function))  # pyright: ignore[reportUnknownMemberType]
 
 
 def run(rule: Rule, b: Bucket, ok: Tensor | None) -> list[Tensor]:

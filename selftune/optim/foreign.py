@@ -35,7 +35,7 @@ def in_our_form(state_dict: dict[str, Any], group: Group, fresh: State) -> dict[
     own_groups = [_group(theirs, group) for theirs in groups]
     needed = {name for name, value in fresh.items() if isinstance(value, Tensor)}
     needed.difference_update(STARTS_AT_ZERO)
-    states = {}
+    states: dict[int, State] = {}
     for theirs in groups:
         for i in theirs["params"]:
             if state_dict["state"].get(i):

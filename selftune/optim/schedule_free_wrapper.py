@@ -84,7 +84,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
 
     def _average(self, stepping: list[Cohort]) -> None:
         """Take the new z into x, unless the base's verdict on an accelerator is against it."""
-        verdict = self.base._verdict if isinstance(self.base, Optimizer) else None
+        verdict = self.base.verdict if isinstance(self.base, Optimizer) else None
         ok = None if verdict is None else verdict.ok
         if ok is not None:
             self._counted = [(cohort, cohort.counts) for cohort in stepping]

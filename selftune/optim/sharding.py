@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -62,13 +63,13 @@ def total(parts: Sequence[tuple[Shards, Sequence[Tensor]]], partition: Shards = 
     for group in dict.fromkeys(group for over in alike for group in over):
         rows = [i for i, over in enumerate(alike) if group in over]
         concerned = table[rows]
-        torch.distributed.all_reduce(concerned, group=group)
-        table[rows] = concerned
+        table[rows] = completed(concerned, (group,))
     sums = table.sum(0)
     for group in partition:
         # Ranks may hold parameters of different types, and have to send one.
-        sums = sums.to(torch.float32 if device.type == "mps" else torch.float64)
-        torch.distributed.all_reduce(sums, group=group)
+        sums = completed(
+            sums.to(torch.float32 if device.type == "mps" else torch.float64), (group,)
+        )
     return list(sums.unbind())
 
 
@@ -77,7 +78,7 @@ def hidden_partition(params: Iterable[Tensor]) -> str | None:
     if any(getattr(p, "_fsdp_flattened", False) for p in params):
         return "FullyShardedDataParallel"
     zero = sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer")
-    frame = sys._getframe() if zero else None
+    frame = inspect.currentframe() if zero else None
     while zero and frame:  # it constructs the optimizer of this rank's parameters itself
         if isinstance(frame.f_locals.get("self"), zero.ZeroRedundancyOptimizer):
             return "ZeroRedundancyOptimizer"
@@ -88,5 +89,5 @@ def hidden_partition(params: Iterable[Tensor]) -> str | None:
 def completed(sums: Tensor, over: Shards) -> Tensor:
     """Sums over this rank's parts as sums over all parts, in place."""
     for group in over:
-        torch.distributed.all_reduce(sums, group=group)
+        torch.distributed.all_reduce(sums, group=group)  # pyright: ignore[reportUnknownMemberType]
     return sums

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import inspect
 import warnings
 from collections.abc import Sequence
 
@@ -83,8 +83,8 @@ def _depth_of_the_caller() -> int:
 
     Schedulers wrap `step`, and `settle` is called from many places: the depth varies.
     """
-    frame, depth = sys._getframe(1), 1
-    while frame.f_back and _is_between(frame.f_globals.get("__name__", "")):
+    frame, depth = inspect.currentframe(), 0
+    while frame and frame.f_back and _is_between(frame.f_globals.get("__name__", "")):
         frame, depth = frame.f_back, depth + 1
     return depth
 

@@ -49,12 +49,13 @@ def probe(home: Path, python: str, rules: Rules) -> Host:
 
     python: the interpreter that is to run it.
     """
-    name, tag = package(rules), "v0.5.0" if rules is V05 else "main"
+    # v0.6 has no tag; this is the commit whose budgets are those of its rules.
+    name, version = package(rules), "v0.5.0" if rules is V05 else "2c90454f"
     if not (home / RUNNER).is_file() or not (home / name).is_dir():
         raise ValueError(
             f"no AlgoPerf {rules.name} in {home}: it lacks {RUNNER} or {name}/; get it by "
-            f"git clone -b {tag} {REPOSITORY} and name its folder in --algoperf-home or "
-            "ALGOPERF_HOME"
+            f"git clone {REPOSITORY} and git checkout {version} in it, and name its folder in "
+            "--algoperf-home or ALGOPERF_HOME"
         )
     done = subprocess.run(
         [python, "-c", PROBE.format(package=name)],

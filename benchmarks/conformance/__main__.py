@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import torch
 
 from benchmarks.conformance import CHECKS, Make
+from benchmarks.conformance.problem import AroundOurs, AroundTorchs
 from selftune import optim
 
 # Package, class, options that it needs, and whether train() is called after construction.
@@ -38,6 +39,8 @@ def subjects() -> Iterator[tuple[str, Make]]:
         is_class = isinstance(value, type) and issubclass(value, optim.Optimizer)
         if is_class and value is not optim.Optimizer:
             yield f"selftune {value.__name__}", Make(value)
+    yield "selftune ScheduleFree(torch's AdamW)", Make(AroundTorchs)
+    yield "selftune ScheduleFree(our AdamW)", Make(AroundOurs)
     for package, path, options, call_train in PEERS:
         try:
             found = importlib.import_module(package)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selftune import optim
+
 SHAPES = [(3, 2), (4,), (), (2, 1, 2)]
 FLAGS = ("foreach", "fused", "maximize", "capturable", "differentiable", "compile")
 
@@ -36,6 +38,22 @@ class Make:
     def no_decay(self) -> dict[str, float]:
         takes = "weight_decay" in inspect.signature(self.cls).parameters
         return {"weight_decay": 0.0} if takes else {}
+
+
+class AroundTorchs(optim.ScheduleFree):
+    """ScheduleFree around torch's AdamW, made as other optimizers are."""
+
+    def __init__(self, params: Any, lr: float = 0.01, weight_decay: float = 0.0) -> None:
+        options: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
+        super().__init__(torch.optim.AdamW(params, betas=(0.0, 0.999), **options))
+
+
+class AroundOurs(optim.ScheduleFree):
+    """ScheduleFree around our AdamW, made as other optimizers are."""
+
+    def __init__(self, params: Any, lr: float = 0.01, weight_decay: float = 0.0) -> None:
+        options: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
+        super().__init__(optim.AdamW(params, betas=(0.0, 0.999), **options))
 
 
 Check = Callable[[Make], None]

@@ -35,7 +35,7 @@ def restoring(
         for i, (group, p) in zip(saved, present, strict=True):
             state = loaded["state"].get(i)
             if state:
-                optimizer.state[p] = _like(fresh(p, group), state)
+                optimizer.state[p] = like(fresh(p, group), state)
 
     # As the last hook before, and the first one after: other hooks see what they expect.
     hooks = (
@@ -59,7 +59,7 @@ def _complete(group: Group, old: Group) -> None:
             group[name] = torch.as_tensor(present, dtype=value.dtype, device=value.device)
 
 
-def _like(fresh: State, state: State) -> State:
+def like(fresh: State, state: State) -> State:
     """The names and types of a new state, with the loaded values where there are any."""
     return {name: _as(value, state.get(name, value)) for name, value in fresh.items()}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,11 +11,11 @@ from torch import Tensor
 
 from selftune.optim.base import Group, Optimizer, State, lr_of, require
 from selftune.optim.bucket import Bucket, Cohort, cohorts
+from selftune.optim.checkpoint import like
 from selftune.optim.evaluation import EvaluationWeights
 from selftune.optim.execution import LOW_PRECISION
 from selftune.optim.sequences import own_share
-
-OWN = "schedule_free_"  # marks our part of a parameter's saved state
+from selftune.optim.wrapping import OWN, BothStates, without_global_hooks, without_gradients
 
 
 class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
@@ -28,7 +29,8 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
     no momentum of its own: beta takes that place. Its weight decay acts at z. The parameter
     groups are those of the base, so that schedulers and the like reach it through this object;
     use this one only. What `train` and `eval` do: see `Optimizer`. A step that a base of ours
-    skips, because a gradient was not finite, is not averaged either.
+    skips, because a gradient was not finite, is not averaged either. Whatever the base, a group
+    whose lr is 0 is frozen.
 
     beta: the interpolation between z (at 0) and x (at 1).
     r: the averaging weight of a step is (its number)^r * (largest lr so far)^2.
@@ -50,7 +52,17 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         if averages or isinstance(base, ScheduleFree | torch.optim.LBFGS):
             raise ValueError(f"ScheduleFree cannot wrap {type(base).__name__}; use it by itself")
         self.base, self.beta, self.r = base, beta, r
+        self.own: dict[Tensor, State] = {}
         super().__init__(base.param_groups, base.defaults)
+
+    @property
+    def state(self) -> Mapping[Tensor, State]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The base's state and, with marked names, ours; to read."""
+        return BothStates(self.base.state, self.own)
+
+    @state.setter
+    def state(self, _: object) -> None:  # torch's constructor, with an empty one
+        pass
 
     def add_param_group(self, param_group: Group) -> None:
         if not any(param_group is group for group in self.base.param_groups):
@@ -60,27 +72,68 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
             group.setdefault("train_mode", True)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def step(self, closure: Callable[[], Any] | None = None, loss: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One step of the base at z; x and y follow. Parameters without gradients rest.
 
+        loss: not needed; taken and returned as `Optimizer.step` does.
         Raises RuntimeError at the evaluation weights.
         """
         self.settle()
-        if not self.param_groups[0]["train_mode"]:
-            raise RuntimeError("ScheduleFree.step() at the evaluation weights; call train() first")
-        loss = None
         if closure is not None:
+            self._require_training_weights()
             with torch.enable_grad():
                 loss = closure()
-        stepping = self._cohorts(lambda p: p.grad is not None)
+        self._step()
+        return loss
+
+    @torch.compiler.disable()
+    def _step(self) -> None:
+        stepping = self._cohorts(self._moving())
         for b in _buckets(stepping):
             b.param.copy_(b.z)
         skipped_before = _skipped_steps(self.base)
-        self.base.step()
+        with self._frozen(), without_global_hooks():
+            self.base.step()
         if _skipped_steps(self.base) == skipped_before:
             self._average(stepping)
         self._to_y(stepping)
-        return loss
+
+    def _moving(self) -> list[Tensor]:
+        """The parameters that step now; those that never did begin where they are."""
+        groups = [group for group in self.param_groups if lr_of(group) != 0]
+        moving = [p for group in groups for p in group["params"] if p.grad is not None]
+        if moving:
+            self._require_training_weights()
+        for p in moving:
+            if p in self.own and not self.own[p]["step"] and self.own.pop(p)["base_at_lr_0"]:
+                self.base.state.pop(p, None)
+        return moving
+
+    def _require_training_weights(self) -> None:
+        if not self.param_groups[0]["train_mode"]:
+            name = type(self).__name__
+            raise RuntimeError(f"{name}.step() at the evaluation weights; call train() first")
+
+    @contextmanager
+    def _frozen(self) -> Iterator[None]:
+        """Inside, parameters whose lr is 0 have no gradient; after it they are what they were.
+
+        Those without a state keep it once: tools take a step with lr 0 to learn what state there
+        is. What the base makes then may be wrong (Rprop's steps would stay 0): the first true
+        step makes it anew.
+        """
+        groups = [group for group in self.param_groups if lr_of(group) == 0]
+        frozen = [p for group in groups for p in group["params"] if p.grad is not None]
+        before: dict[Tensor, Tensor] = {}
+        for p in frozen:
+            if p not in self.own:
+                self.own[p] = {**_new_state(p), "base_at_lr_0": not self.base.state.get(p)}
+                if self.own[p]["base_at_lr_0"]:
+                    before[p] = p.detach().clone()
+        with without_gradients([p for p in frozen if p not in before]):
+            yield
+        for p, value in before.items():
+            p.copy_(value)
 
     def _average(self, stepping: list[Cohort]) -> None:
         """Take the new z into x, unless the base's verdict on an accelerator is against it."""
@@ -118,15 +171,21 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """The base's state dict, with x, z and the averaging weights of every parameter."""
         self.settle()
-        ours, state_dict = super().state_dict(), self.base.state_dict()
-        state = {i: dict(base) for i, base in state_dict["state"].items()}
-        for i, own in ours["state"].items():
-            state.setdefault(i, {}).update({OWN + name: value for name, value in own.items()})
-        return {**state_dict, "state": state}
+        return super().state_dict()
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.settle()
+        # As torch does around its own way of loading.
+        state_dict = state_dict.copy()
+        for change in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = change(self, state_dict)
+            state_dict = state_dict if changed is None else changed
+        self._load(state_dict)
+        for hook in self._optimizer_load_state_dict_post_hooks.values():
+            hook(self)
+
+    def _load(self, state_dict: dict[str, Any]) -> None:
         saved = [i for group in state_dict["param_groups"] for i in group["params"]]
         of_base = {
             i: {name: value for name, value in state.items() if not name.startswith(OWN)}
@@ -135,20 +194,21 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         state = {i: base for i, base in of_base.items() if base}
         self.base.load_state_dict({**state_dict, "state": state})
         self.param_groups = self.base.param_groups
-        self.state.clear()
+        self.own.clear()
         params = [p for group in self.param_groups for p in group["params"]]
         for i, p in zip(saved, params, strict=True):
             own = {
-                name.removeprefix(OWN): value.to(p.device) if isinstance(value, Tensor) else value
+                name.removeprefix(OWN): value
                 for name, value in state_dict["state"].get(i, {}).items()
                 if name.startswith(OWN)
             }
             if own:
-                self.state[p] = own
+                self.own[p] = like(_new_state(p), own)
 
     def __getstate__(self) -> dict[str, Any]:
         self.settle()
-        return {**super().__getstate__(), "base": self.base, "beta": self.beta, "r": self.r}
+        names = ("base", "beta", "r", "own", "param_groups", "defaults")
+        return {name: getattr(self, name) for name in names}
 
     @torch.no_grad()
     def _switch(self, train_mode: bool) -> None:
@@ -156,7 +216,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         if self.param_groups[0]["train_mode"] == train_mode:
             return
         self._refuse_lent(train_mode)
-        present = self._cohorts(lambda p: p in self.state)
+        present = self._cohorts([p for p, own in self.own.items() if own["step"]])
         if train_mode:
             self._to_y(present)
         else:
@@ -170,19 +230,18 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
             wide = b.x.tensors[0].dtype
             b.param.copy_(b.x.lerp(b.z.to(wide), 1 - self.beta))
 
-    def _cohorts(self, member: Callable[[Tensor], bool]) -> list[Cohort]:
+    def _cohorts(self, members: list[Tensor]) -> list[Cohort]:
+        among = set(members)
         found: list[Cohort] = []
         for group in self.param_groups:
-            members = [p for p in group["params"] if member(p)]
-            for p in members:
-                if p not in self.state:
-                    self.state[p] = _new_state(p)
-            found += cohorts(group, members, self.state)
+            params = [p for p in group["params"] if p in among]
+            for p in params:
+                if p not in self.own:
+                    self.own[p] = _new_state(p)
+            found += cohorts(group, params, self.own)
         return found
 
     def _share(self, group: Group, counts: State) -> State:
-        if lr_of(group) == 0:  # a frozen group
-            return {"c": 0.0}
         counts["step"] += 1
         return {"c": own_share({"r": self.r}, lr_of(group), counts)}
 
@@ -194,7 +253,8 @@ def _skipped_steps(base: torch.optim.Optimizer) -> int:
 def _new_state(p: Tensor) -> State:
     wide = torch.float32 if p.dtype in LOW_PRECISION else p.dtype
     x, z = p.detach().to(wide, copy=True), p.detach().clone()
-    return {"step": 0, "lr_max": 0.0, "weight_sum": 0.0, "x": x, "z": z}
+    numbers = {"step": 0, "lr_max": 0.0, "weight_sum": 0.0, "base_at_lr_0": False}
+    return {**numbers, "x": x, "z": z}
 
 
 def _buckets(members: list[Cohort]) -> Iterator[Bucket]:

@@ -138,7 +138,8 @@ class GradientNorms:
 
     def _moving(self, p: Tensor) -> Tensor:
         """What takes the steps: the parameter, or z of Schedule-Free, whose parameters average."""
-        return self._optimizer.state.get(p, {}).get("z", p).detach()
+        state = self._optimizer.state.get(p, {})
+        return state.get("z", state.get("schedule_free_z", p)).detach()
 
     def _flush(self) -> None:
         if self._waiting:

@@ -22,6 +22,9 @@ CLASSES = [
     and value is not optim.Optimizer
 ]
 every_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+# ScheduleFree keeps what does not depend on the base: how state looks, what options are refused.
+WRAPPED = [problem.AroundTorchs, problem.AroundOurs]
+every_optimizer = pytest.mark.parametrize("cls", CLASSES + WRAPPED, ids=lambda cls: cls.__name__)
 
 # The noisy bowl of the conformance checks.
 SHAPES, weights, twins = problem.SHAPES, problem.weights, problem.twins

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from contract import every_class, take_step
+from contract import every_optimizer, take_step
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 
@@ -75,7 +75,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 # -- forward passes -----------------------------------------------------------------------------
 
 
-@every_class
+@every_optimizer
 def test_an_attached_run_is_the_run_with_train_and_eval_called_by_hand(cls):
     model, optimizer = pair(cls)
     by_hand, other = pair(cls)

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from contract import every_class, same, snapshot, train, twins, weights
+from contract import every_class, every_optimizer, same, snapshot, train, twins, weights
 from torch import Tensor
 
 from selftune.optim import Prodigy, ScheduleFreeAdamW
@@ -142,7 +142,7 @@ def test_numbers_saved_as_tensors_are_not_rounded_to_bfloat16(dtype):
     assert set(loaded) == {16_777_217}
 
 
-@every_class
+@every_optimizer
 def test_a_state_looked_up_too_early_is_none(cls):
     # optimizer.state is a defaultdict: a look-up leaves an empty state behind.
     params, others = weights(), weights()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from contract import every_class
+from contract import every_optimizer
 
 from benchmarks.conformance import CHECKS, Make
 
 
 # torch.distributed.checkpoint says that there is one process only.
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
-@every_class
+@every_optimizer
 @pytest.mark.parametrize("check", CHECKS)
 def test_what_is_asked_of_torchs_optimizers_holds(cls, check):
     CHECKS[check](Make(cls))

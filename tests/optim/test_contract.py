@@ -16,6 +16,7 @@ from contract import (
     SHAPES,
     backward,
     every_class,
+    every_optimizer,
     same,
     snapshot,
     take_step,
@@ -34,7 +35,7 @@ from selftune import optim
 # -- what a step reads and writes ---------------------------------------------------------------
 
 
-@every_class
+@every_optimizer
 def test_nothing_is_read_back_to_the_host(cls):
     # Tensors on the meta device hold no numbers: `.item()` raises.
     params = weights(device="meta")
@@ -47,7 +48,7 @@ def test_nothing_is_read_back_to_the_host(cls):
     optimizer.train()
 
 
-@every_class
+@every_optimizer
 def test_gradients_are_never_written(cls):
     params = weights()
     optimizer = cls(params, **with_decay(cls))
@@ -60,7 +61,7 @@ def test_gradients_are_never_written(cls):
         assert all(map(torch.equal, grads, before))
 
 
-@every_class
+@every_optimizer
 def test_parameters_without_a_gradient_are_left_alone(cls):
     params = weights()
     optimizer = cls(params, **with_decay(cls))
@@ -72,7 +73,7 @@ def test_parameters_without_a_gradient_are_left_alone(cls):
     assert params[0] not in optimizer.state
 
 
-@every_class
+@every_optimizer
 @pytest.mark.parametrize("steps", [0, 5])
 @pytest.mark.parametrize("gradient", [0.0, 1.0])
 def test_a_step_with_lr_0_changes_nothing(cls, steps, gradient):
@@ -111,7 +112,7 @@ def test_an_lr_in_a_tensor_elsewhere_is_refused(cls):
         cls(weights(), lr=torch.tensor(0.5, device="meta"))
 
 
-@every_class
+@every_optimizer
 def test_a_group_with_lr_0_is_frozen_while_another_trains(cls):
     params = weights()
     optimizer = cls([{"params": params[:2]}, {"params": params[2:]}], **with_decay(cls))
@@ -124,7 +125,7 @@ def test_a_group_with_lr_0_is_frozen_while_another_trains(cls):
     assert not torch.equal(params[3], moving)
 
 
-@every_class
+@every_optimizer
 def test_zero_gradients_do_no_harm(cls):
     params = weights()
     optimizer = cls(params)
@@ -140,7 +141,7 @@ def test_zero_gradients_do_no_harm(cls):
 # -- parameters and groups that come and go -----------------------------------------------------
 
 
-@every_class
+@every_optimizer
 def test_a_late_parameters_first_step_is_a_first_step(cls):
     early, late = weights()[0], weights()[1]
     optimizer = cls([early, late], **with_decay(cls))
@@ -163,7 +164,7 @@ def test_a_late_parameters_first_step_is_a_first_step(cls):
     assert torch.equal(late, before) == (cls is optim.ScheduleFreeRAdam)  # which learns v first
 
 
-@every_class
+@every_optimizer
 def test_every_key_of_a_group_exists_from_construction(cls):
     params = weights()
     optimizer = cls([{"params": params[:2]}, {"params": params[2:]}])
@@ -175,7 +176,7 @@ def test_every_key_of_a_group_exists_from_construction(cls):
     assert keys[0] == keys[1]
 
 
-@every_class
+@every_optimizer
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_group_without_parameters_is_harmless(cls, place):
     params, others = weights(torch.float64), weights(torch.float64)
@@ -188,7 +189,7 @@ def test_a_group_without_parameters_is_harmless(cls, place):
     assert all(map(torch.equal, params, others))
 
 
-@every_class
+@every_optimizer
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_group_without_parameters_lives_where_the_others_do(cls, place):
     params = weights(device="meta")
@@ -202,7 +203,7 @@ def test_a_group_without_parameters_lives_where_the_others_do(cls, place):
     assert all(value.is_meta for value in numbers if isinstance(value, Tensor))
 
 
-@every_class
+@every_optimizer
 def test_a_group_added_in_mid_run_trains(cls):
     params = weights()
     optimizer = cls(params[:2])
@@ -213,7 +214,7 @@ def test_a_group_added_in_mid_run_trains(cls):
     assert not any(map(torch.equal, params, before))
 
 
-@every_class
+@every_optimizer
 def test_an_added_group_has_the_keys_and_estimates_of_the_first(cls):
     params = weights()
     optimizer = cls(params[:2])
@@ -236,7 +237,7 @@ def test_an_invalid_group_is_not_added(cls):
     assert len(optimizer.param_groups) == 1
 
 
-@every_class
+@every_optimizer
 def test_how_parameters_are_grouped_does_not_matter(cls):
     together, apart = weights(torch.float64), weights(torch.float64)
     optimizers = cls(together), cls([{"params": [p]} for p in apart])
@@ -294,7 +295,7 @@ def test_complex_parameters_train_as_their_real_views(cls):
     assert torch.equal(torch.view_as_real(p.detach()), real)
 
 
-@every_class
+@every_optimizer
 def test_named_parameters_train_as_unnamed_ones(cls):
     model = nn.Linear(3, 2)
     twin = copy.deepcopy(model)
@@ -334,7 +335,7 @@ def uninterrupted(cls: type, dtype: torch.dtype) -> tuple[Any, list[Tensor]]:
     return optimizer, params
 
 
-@every_class
+@every_optimizer
 @given(stop=stops, dtype=types)
 @settings(max_examples=10)
 def test_a_checkpoint_resumes_bit_for_bit(cls, stop, dtype):
@@ -351,7 +352,7 @@ def test_a_checkpoint_resumes_bit_for_bit(cls, stop, dtype):
     assert same(snapshot(resumed, resumed_params), snapshot(*uninterrupted(cls, dtype)))
 
 
-@every_class
+@every_optimizer
 def test_a_checkpoint_is_read_with_weights_only(cls):
     optimizer, _ = uninterrupted(cls, torch.float32)
     file = io.BytesIO()
@@ -360,7 +361,7 @@ def test_a_checkpoint_is_read_with_weights_only(cls):
     assert same(torch.load(file, weights_only=True), optimizer.state_dict())
 
 
-@every_class
+@every_optimizer
 def test_a_checkpoint_taken_at_the_evaluation_weights_resumes(cls):
     optimizer, params = uninterrupted(cls, torch.float64)
     optimizer.eval()
@@ -387,7 +388,7 @@ def test_a_checkpoint_is_loaded_to_where_the_parameters_are(cls):
     take_step(resumed)
 
 
-@every_class
+@every_optimizer
 @given(stop=stops, dtype=types)
 @settings(max_examples=5)
 def test_a_deep_copy_goes_on_identically(cls, stop, dtype):
@@ -399,7 +400,7 @@ def test_a_deep_copy_goes_on_identically(cls, stop, dtype):
     assert same(snapshot(copied, copied_params), snapshot(*uninterrupted(cls, dtype)))
 
 
-@every_class
+@every_optimizer
 @given(stop=stops, dtype=types)
 @settings(max_examples=5)
 def test_a_pickled_optimizer_goes_on_identically(cls, stop, dtype):
@@ -411,7 +412,7 @@ def test_a_pickled_optimizer_goes_on_identically(cls, stop, dtype):
     assert same(snapshot(copied, copied_params), snapshot(*uninterrupted(cls, dtype)))
 
 
-@every_class
+@every_optimizer
 def test_runs_are_deterministic(cls):
     first, second = uninterrupted(cls, torch.float32), uninterrupted(cls, torch.float32)
     assert same(snapshot(*first), snapshot(*second))
@@ -420,7 +421,7 @@ def test_runs_are_deterministic(cls):
 # -- closures, hooks, schedulers ----------------------------------------------------------------
 
 
-@every_class
+@every_optimizer
 @pytest.mark.parametrize("grad_enabled", [True, False])
 def test_a_closure_is_evaluated_with_gradients_and_its_loss_returned(cls, grad_enabled):
     params, others = weights(), weights()
@@ -442,7 +443,7 @@ def test_a_closure_is_evaluated_with_gradients_and_its_loss_returned(cls, grad_e
         assert all(map(torch.equal, params, others))
 
 
-@every_class
+@every_optimizer
 def test_step_hooks_run(cls):
     calls = []
     optimizer = cls(weights())
@@ -467,7 +468,7 @@ SCHEDULERS = {
 }
 
 
-@every_class
+@every_optimizer
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_a_torch_scheduler_sets_lr_as_one_would_by_hand(cls, scheduler):
     params, others = weights(), weights()
@@ -504,7 +505,7 @@ def test_an_lr_in_a_tensor_equals_the_float(cls):
 # -- training and evaluation weights ------------------------------------------------------------
 
 
-@every_class
+@every_optimizer
 def test_an_optimizer_starts_at_the_training_weights(cls):
     params = weights()
     before = twins(params)
@@ -514,7 +515,7 @@ def test_an_optimizer_starts_at_the_training_weights(cls):
     train(optimizer, range(1))
 
 
-@every_class
+@every_optimizer
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_switching_twice_is_switching_once(cls, mode):
     optimizer, params = uninterrupted(cls, torch.float32)
@@ -524,7 +525,7 @@ def test_switching_twice_is_switching_once(cls, mode):
     assert all(map(torch.equal, params, before))
 
 
-@every_class
+@every_optimizer
 def test_train_undoes_eval(cls):
     optimizer, params = uninterrupted(cls, torch.float64)
     before = twins(params)
@@ -535,7 +536,7 @@ def test_train_undoes_eval(cls):
     torch.testing.assert_close(params, before, rtol=1e-13, atol=1e-14)
 
 
-@every_class
+@every_optimizer
 def test_switching_leaves_parameters_without_a_gradient_alone(cls):
     params = weights()
     optimizer = cls(params)
@@ -546,7 +547,7 @@ def test_switching_leaves_parameters_without_a_gradient_alone(cls):
     assert all(map(torch.equal, params, before))
 
 
-@every_class
+@every_optimizer
 def test_evaluation_weights_are_those_of_eval(cls):
     optimizer, params = uninterrupted(cls, torch.float32)
     with optimizer.evaluation_weights():
@@ -560,7 +561,7 @@ class Interruption(Exception):
     pass
 
 
-@every_class
+@every_optimizer
 def test_training_weights_come_back_after_an_exception(cls):
     optimizer, params = uninterrupted(cls, torch.float64)
     before = twins(params)
@@ -570,7 +571,7 @@ def test_training_weights_come_back_after_an_exception(cls):
     take_step(optimizer)
 
 
-@every_class
+@every_optimizer
 def test_evaluation_weights_stay_when_they_were_there_before(cls):
     optimizer, params = uninterrupted(cls, torch.float32)
     optimizer.eval()
@@ -582,7 +583,7 @@ def test_evaluation_weights_stay_when_they_were_there_before(cls):
         take_step(optimizer)
 
 
-@every_class
+@every_optimizer
 def test_a_step_at_the_evaluation_weights_is_refused(cls):
     optimizer, params = uninterrupted(cls, torch.float32)
     optimizer.eval()
@@ -698,7 +699,7 @@ def test_every_option_of_a_constructor_is_checked(cls):
 # -- and they optimize --------------------------------------------------------------------------
 
 
-@every_class
+@every_optimizer
 def test_a_convex_loss_decreases(cls):
     params = weights()
     optimizer = cls(params)

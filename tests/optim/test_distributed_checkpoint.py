@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from contract import CLASSES, every_class, same, snapshot, train, with_decay
+from contract import CLASSES, WRAPPED, every_optimizer, same, snapshot, train, with_decay
 from torch import nn
 from torch.distributed import checkpoint
 from torch.distributed.checkpoint.state_dict import (
@@ -24,7 +24,7 @@ from benchmarks.sharding import train as train_alone
 # It says so where there is one process only.
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
-LIST = {cls.__name__: Runner(cls, with_decay(cls)) for cls in CLASSES}
+LIST = {cls.__name__: Runner(cls, with_decay(cls)) for cls in CLASSES + WRAPPED}
 HALF = STEPS // 2
 KINDS = {
     "sharded": StateDictOptions(),
@@ -101,7 +101,7 @@ def uninterrupted() -> dict[str, Run]:
     return train_alone(LIST, widths=UNEVEN)
 
 
-@every_class
+@every_optimizer
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_ranks_continue_the_run_of_four(runs, uninterrupted, cls, kind):
     for by_kind in runs:
@@ -110,7 +110,7 @@ def test_two_ranks_continue_the_run_of_four(runs, uninterrupted, cls, kind):
         assert apart(run, uninterrupted[cls.__name__]) < 1e-9
 
 
-@every_class
+@every_optimizer
 def test_every_rank_loads_the_same_estimate(runs, cls):
     for kind in KINDS:
         assert len({by_kind[kind][cls.__name__].d for by_kind in runs}) == 1
@@ -121,7 +121,7 @@ def test_one_process_continues_the_run_of_four_ranks(runs, uninterrupted, folder
         assert apart(run, uninterrupted[name]) < 1e-9
 
 
-@every_class
+@every_optimizer
 @pytest.mark.parametrize("kind", KINDS)
 def test_state_of_bfloat16_parameters_is_loaded_as_it_was(cls, kind, tmp_path):
     def session() -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -150,7 +150,7 @@ def test_state_of_bfloat16_parameters_is_loaded_as_it_was(cls, kind, tmp_path):
     assert same(snapshot(resumed, [*other.parameters()]), before)
 
 
-@every_class
+@every_optimizer
 @pytest.mark.parametrize("at_evaluation", [False, True])
 def test_asking_a_new_optimizer_for_its_state_does_not_change_its_run(cls, at_evaluation):
     # It makes a step with zero gradients and lr 0, wherever the weights are.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from contract import every_class, loss_for, take_step, train, twins, weights
+from contract import every_class, every_optimizer, loss_for, take_step, train, twins, weights
 from torch import Tensor, nn
 
 
@@ -34,7 +34,7 @@ def test_bfloat16_parameters_come_as_far_as_float32(cls):
     assert quadratic(cls, torch.bfloat16) < limit
 
 
-@every_class
+@every_optimizer
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_thousand_evaluations_do_not_move_the_weights(cls, dtype):
     params = weights(dtype)
@@ -53,7 +53,7 @@ def test_a_thousand_evaluations_do_not_move_the_weights(cls, dtype):
     torch.testing.assert_close(params, at_training, rtol=unit, atol=unit / 100)
 
 
-@every_class
+@every_optimizer
 def test_a_float16_model_trains_under_a_scaler_that_starts_too_high(cls):
     torch.manual_seed(0)
     model = nn.Linear(4, 1)
@@ -76,5 +76,6 @@ def test_a_float16_model_trains_under_a_scaler_that_starts_too_high(cls):
         skipped += scaler.get_scale() < scale
     optimizer.eval()
     assert skipped > 0
-    assert optimizer.param_groups[0]["skipped_steps"] == 0  # the scaler had skipped them before
+    counted = optimizer.param_groups[0].get("skipped_steps", 0)  # torch's AdamW counts none
+    assert counted == 0  # the scaler had skipped them before
     assert loss().item() < 0.8 * before

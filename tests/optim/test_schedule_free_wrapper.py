@@ -12,6 +12,7 @@ import torch
 from problems import Valley
 from torch import Tensor
 from torch.optim import lr_scheduler
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from selftune.optim import DAdaptAdam, Prodigy, ScheduleFree, ScheduleFreeSGD
 
@@ -193,8 +194,7 @@ def test_parameters_without_a_gradient_and_frozen_groups_are_left_alone():
     assert not torch.equal(first, second)
 
 
-# torch's Rprop takes its least step at lr 0.
-@pytest.mark.parametrize("base", [base for name, base in BASES.items() if name != "Rprop"])
+@every_base
 def test_a_warm_up_may_begin_at_lr_0(base):
     # schedulefree's wrapper divides by the sum of the weights so far.
     problem, optimizer = wrapped(base)
@@ -208,6 +208,54 @@ def test_a_warm_up_may_begin_at_lr_0(base):
     optimizer.eval()
     assert all(p.isfinite().all() for p in problem.start)
     assert not any(map(torch.equal, problem.start, before))
+
+
+@every_base
+@pytest.mark.parametrize("gradient", [0.0, 1.0])
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_step_with_lr_0_leaves_nothing_behind(base, gradient, steps):
+    (problem, optimizer), (twin, reference) = wrapped(base), wrapped(base)
+    train(problem, optimizer, steps)
+    train(twin, reference, steps)
+    group = optimizer.param_groups[0]
+    lr, group["lr"] = group["lr"], 0.0
+    for p in problem.start:
+        p.grad = torch.full_like(p, gradient)
+    optimizer.step()
+    assert all(optimizer.state[p] for p in problem.start)
+    group["lr"] = lr
+    train(problem, optimizer, 5)
+    train(twin, reference, 5)
+    assert all(map(torch.equal, problem.start, twin.start))
+
+
+def test_weights_replaced_before_the_first_true_step_are_where_a_run_begins():
+    problem, optimizer = wrapped(BASES["AdamW"])
+    problem.start[0].grad = torch.zeros_like(problem.start[0])
+    group = optimizer.param_groups[0]
+    lr, group["lr"] = group["lr"], 0.0
+    optimizer.step()
+    with torch.no_grad():
+        problem.start[0].fill_(100.0)
+    optimizer.eval()
+    optimizer.train()
+    group["lr"] = lr
+    train(problem, optimizer, 1)
+    torch.testing.assert_close(
+        problem.start[0], torch.full_like(problem.start[0], 100), rtol=0, atol=0.1
+    )
+
+
+def test_a_hook_for_the_steps_of_all_optimizers_runs_once_and_the_bases_own_hooks_run():
+    calls = []
+    problem, optimizer = wrapped(BASES["SGD"])
+    optimizer.base.register_step_post_hook(lambda *_: calls.append("the base's"))
+    hook = register_optimizer_step_post_hook(lambda which, *_: calls.append(which))
+    try:
+        train(problem, optimizer, 1)
+    finally:
+        hook.remove()
+    assert calls == ["the base's", optimizer]
 
 
 def test_switching_a_thousand_times_does_not_move_bfloat16_weights():
@@ -226,7 +274,7 @@ def test_bfloat16_weights_follow_an_average_that_moves_slowly():
     for _ in range(2000):
         p.grad = torch.ones_like(p) if p.grad is None else -p.grad
         optimizer.step()
-    x = optimizer.state[p]["x"]
+    x = optimizer.state[p]["schedule_free_x"]
     assert x.dtype == torch.float32
     assert abs(x.item() - 1) < 2**-8
 

@@ -121,9 +121,16 @@ def test_for_sign_descent_the_update_gives_the_l1_norm():
     assert norms["update"] == pytest.approx(norms["l1"])
 
 
-def test_for_schedule_free_the_update_is_that_of_z_not_of_the_average():
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda params: optim.ScheduleFreeSGD(params, lr=0.1),
+        lambda params: optim.ScheduleFree(torch.optim.SGD(params, lr=0.1)),
+    ],
+)
+def test_for_schedule_free_the_update_is_that_of_z_not_of_the_average(make):
     params = parameters()
-    optimizer = optim.ScheduleFreeSGD(params, lr=0.1)
+    optimizer = make(params)
     recorder = GradientNorms(optimizer, update=True)
     for step in range(5):
         give_gradients(params, step)

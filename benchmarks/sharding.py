@@ -173,14 +173,17 @@ class Training:
         self.dtype, self.order = dtype, order
         self.bank = Bank(list(runners), plan.widths, dtype)
         self.divided = plan.divide(self.bank)
-        self.optimizers = {
-            name: _optimizer(self.bank.nets[name], runner, plan) for name, runner in runners.items()
-        }
+        self.runs = {name: Run([], None, set()) for name in runners}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        for name, runner in runners.items():
+            try:
+                self.optimizers[name] = _optimizer(self.bank.nets[name], runner, plan)
+            except ValueError as error:
+                self.runs[name].error = f"ValueError: {error}"
         ranks = plan.data_ranks(dist.get_world_size()) if way else 1
         first = dist.get_rank() * ranks // dist.get_world_size() if way else 0
         self.mine = slice(first, None, ranks)  # of a batch
         self.own_loss = plan.own_loss or not way
-        self.runs = {name: Run([], None, set()) for name in runners}
 
     def steps(self, steps: range) -> None:
         """In some steps a part of each network is as if it had not been used."""
@@ -192,19 +195,20 @@ class Training:
             if not self.own_loss:
                 dist.all_reduce(losses)
                 losses /= dist.get_world_size()
-            for (name, optimizer), loss in zip(self.optimizers.items(), losses, strict=True):
+            for name, loss in zip(self.runs, losses, strict=True):
                 if step in (5, 6):
                     params = self.bank.nets[name].named_parameters()
                     next(p for key, p in params if key.endswith("0.bias")).grad = None
                 if self.runs[name].error is None:
-                    _step(optimizer, loss, self.runs[name])
+                    _step(self.optimizers[name], loss, self.runs[name])
 
     def finished(self) -> dict[str, Run]:
         for name, run in self.runs.items():
             run.weights = _whole_weights(self.bank.nets[name])
-            optimizer = self.optimizers[name]
-            group = getattr(optimizer, "optim", optimizer).param_groups[0]
-            run.d = float(group["d"]) if "d" in group else None
+            if name in self.optimizers:
+                optimizer = self.optimizers[name]
+                group = getattr(optimizer, "optim", optimizer).param_groups[0]
+                run.d = float(group["d"]) if "d" in group else None
         return self.runs
 
 

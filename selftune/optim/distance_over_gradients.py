@@ -12,7 +12,7 @@ from torch.optim.optimizer import ParamsT
 from selftune.optim.base import Bucket, Group, Optimizer, State, lr_of, require, require_nonnegative
 from selftune.optim.distance import add_distance, require_alike, sound
 from selftune.optim.execution import in_float32
-from selftune.optim.sharding import completed
+from selftune.optim.sharding import completed, is_flattened
 from selftune.tensor_list import TensorList
 
 # Keeps r_bar / sqrt(G) finite until a gradient is not zero, and does nothing else. The package
@@ -146,7 +146,17 @@ class LDoG(OverGradients):
     lr, reps_rel, weight_decay, and what to judge and keep: as in `DoG`.
     Defaults are those of the dog-optimizer package. State: p0, 1 word per parameter, and four
     numbers per tensor.
+
+    Raises ValueError for parameters of FullyShardedDataParallel, which cuts and merges tensors.
     """
+
+    def check(self, group: Group) -> None:
+        super().check(group)
+        if any(map(is_flattened, group["params"])):
+            raise ValueError(
+                "LDoG has a step size for every tensor, and FullyShardedDataParallel cuts and "
+                "merges tensors; use fully_shard instead"
+            )
 
     def init_state(self, p: Tensor, group: Group) -> State:
         names = ("r_bar", "grad_sq", "distance", "latest_grad_sq")

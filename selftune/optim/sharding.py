@@ -73,9 +73,14 @@ def total(parts: Sequence[tuple[Shards, Sequence[Tensor]]], partition: Shards = 
     return list(sums.unbind())
 
 
+def is_flattened(p: Tensor) -> bool:
+    """Whether FullyShardedDataParallel cuts the parameter anywhere, or has merged several."""
+    return getattr(p, "_fsdp_flattened", False)
+
+
 def hidden_partition(params: Iterable[Tensor]) -> str | None:
     """The name of what divides these parameters among the ranks without their telling, if any."""
-    if any(getattr(p, "_fsdp_flattened", False) for p in params):
+    if any(map(is_flattened, params)):
         return "FullyShardedDataParallel"
     zero = sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer")
     frame = inspect.currentframe() if zero else None

@@ -9,13 +9,19 @@ from typing import Any
 
 import pytest
 import torch
-from contract import CLASSES, with_decay
+from contract import CLASSES, WRAPPED, with_decay
 
 from benchmarks.ranks import in_worlds, on_ranks
 from benchmarks.sharding import BATCH, EVEN, FOUR, TWO, WAYS, Run, Runner, apart, train
 from selftune.optim import Optimizer
 
-LIST = {cls.__name__: Runner(cls, with_decay(cls)) for cls in CLASSES}
+# By default these begin with steps so small that 20 of them show nothing.
+LARGER = {"DAdaptAdaGrad": {"d0": 1e-2}, "LDoG": {"reps_rel": 1e-2}}
+LIST = {
+    cls.__name__: Runner(cls, {**with_decay(cls), **LARGER.get(cls.__name__, {})})
+    for cls in CLASSES
+}
+AROUND = {cls.__name__: Runner(cls, with_decay(cls)) for cls in WRAPPED}
 # They sum over all parameters; for the others all ways of dividing are the same.
 LEARNERS = {
     cls.__name__: LIST[cls.__name__]
@@ -27,16 +33,23 @@ COMPILED = {
     for name, runner in LIST.items()
 }
 RUNNERS = {
-    "FSDP2 uneven": {**LIST, **COMPILED},
+    "DDP": {**LIST, **AROUND},
+    "HSDP": {**LIST, **AROUND},
+    "FSDP2 uneven": {**LIST, **COMPILED, **AROUND},
     "ZeRO": {**LIST, **COMPILED},
     "tensor parallel": LEARNERS,
     "tensor parallel x FSDP2": LEARNERS,
-    "FSDP1": LEARNERS,
+    "FSDP1": {**LEARNERS, "LDoG": LIST["LDoG"]},
 }
 PLACES = [(2, way) for way in TWO] + [(4, way) for way in FOUR]
 every_run = pytest.mark.parametrize(
     ("world_size", "way", "name"),
-    [(size, way, name) for size, way in PLACES for name in RUNNERS.get(way, LIST)],
+    [
+        (size, way, name)
+        for size, way in PLACES
+        for name in RUNNERS.get(way, LIST)
+        if (way, name) != ("FSDP1", "LDoG")  # refused
+    ],
 )
 in_float32 = pytest.mark.parametrize("name", LIST)
 FLOAT32_WAY = "FSDP2 uneven"
@@ -68,7 +81,7 @@ def undivided(
     """Every class on one process, the batches' rows in this order."""
     generator = torch.Generator().manual_seed(order or 0)
     rows = None if order is None else torch.randperm(BATCH, generator=generator)
-    return train(LIST, None, dtype, widths, rows)
+    return train({**LIST, **AROUND}, None, dtype, widths, rows)
 
 
 @every_run
@@ -89,7 +102,10 @@ def test_every_rank_has_the_same_estimate(worlds, world_size, way, name):
 def test_ranks_talk_once_before_a_step_and_learners_once_after_it(worlds, world_size, way, name):
     # Per process group: to skip a step whole, and to learn from it.
     groups = {"DDP": 0, "tensor parallel x FSDP2": 2}.get(way, 1)
-    learns = LIST[name.removesuffix(" compiled")].make.estimate is not Optimizer.estimate
+    if name == "AroundTorchs":
+        groups = 0
+    cls = {**LIST, **AROUND}[name.removesuffix(" compiled")].make
+    learns = cls not in WRAPPED and cls.estimate is not Optimizer.estimate
     for runs in worlds[world_size]:
         talks = runs[way, torch.float64][name].all_reduces
         if "LDoG" in name:  # besides, the norms of the tensors: once for each group of parameters
@@ -98,15 +114,12 @@ def test_ranks_talk_once_before_a_step_and_learners_once_after_it(worlds, world_
             assert talks == {groups * (2 if learns else 1)}
 
 
-def refusals() -> dict[str, str]:
+def refusals() -> dict[str, str | None]:
     """What is said where an optimizer is not told that it holds a part, as one rank."""
     said = {}
     for way in ("ZeRO", "FSDP1"):
         WAYS[way] = replace(WAYS[way], partitioned=False)
-        try:
-            train({"AdamW": LIST["AdamW"]}, way)
-        except ValueError as error:
-            said[way] = str(error)
+        said[way] = train({"AdamW": LIST["AdamW"]}, way)["AdamW"].error
     return said
 
 
@@ -114,10 +127,16 @@ def test_a_part_of_the_parameters_that_does_not_say_so_is_refused():
     dividers = {"ZeRO": "ZeroRedundancyOptimizer", "FSDP1": "FullyShardedDataParallel"}
     for said in on_ranks(2, refusals):
         assert said == {
-            way: f"{divider} gives AdamW this rank's part of the parameters without its telling; "
-            "use selftune.optim.partitioned(AdamW), or fully_shard"
+            way: f"ValueError: {divider} gives AdamW this rank's part of the parameters without "
+            "its telling; use selftune.optim.partitioned(AdamW), or fully_shard"
             for way, divider in dividers.items()
         }
+
+
+def test_a_rule_for_every_tensor_is_refused_where_tensors_are_cut_and_merged(worlds):
+    for runs in worlds[2]:
+        error = runs["FSDP1", torch.float64]["LDoG"].error
+        assert "ValueError: LDoG has a step size for every tensor" in error
 
 
 @in_float32

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from selftune.optim.base import Group, Optimizer, State, lr_of, require
 from selftune.optim.bucket import Bucket, Cohort, cohorts
 from selftune.optim.checkpoint import like
 from selftune.optim.evaluation import EvaluationWeights
-from selftune.optim.execution import LOW_PRECISION
+from selftune.optim.execution import LOW_PRECISION, uncompiled
 from selftune.optim.sequences import own_share
 from selftune.optim.wrapping import OWN, BothStates, without_global_hooks, without_gradients
 
@@ -61,8 +61,8 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         return BothStates(self.base.state, self.own)
 
     @state.setter
-    def state(self, _: object) -> None:  # torch's constructor, with an empty one
-        pass
+    def state(self, _: object) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        pass  # from torch's constructor, an empty one
 
     def add_param_group(self, param_group: Group) -> None:
         if not any(param_group is group for group in self.base.param_groups):
@@ -86,7 +86,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         self._step()
         return loss
 
-    @torch.compiler.disable()
+    @uncompiled
     def _step(self) -> None:
         stepping = self._cohorts(self._moving())
         for b in _buckets(stepping):
@@ -115,7 +115,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
             raise RuntimeError(f"{name}.step() at the evaluation weights; call train() first")
 
     @contextmanager
-    def _frozen(self) -> Iterator[None]:
+    def _frozen(self) -> Generator[None]:
         """Inside, parameters whose lr is 0 have no gradient; after it they are what they were.
 
         Those without a state keep it once: tools take a step with lr 0 to learn what state there

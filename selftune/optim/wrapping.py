@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import torch.optim.optimizer as torch_optimizer
 from torch import Tensor
-from torch.optim import optimizer as torch_optimizer
 
 from selftune.optim.bucket import State
 
@@ -35,7 +35,7 @@ class BothStates(Mapping[Tensor, State]):
 
 
 @contextmanager
-def without_gradients(params: Sequence[Tensor]) -> Iterator[None]:
+def without_gradients(params: Sequence[Tensor]) -> Generator[None]:
     grads = [p.grad for p in params]
     for p in params:
         p.grad = None
@@ -47,7 +47,7 @@ def without_gradients(params: Sequence[Tensor]) -> Iterator[None]:
 
 
 @contextmanager
-def without_global_hooks() -> Iterator[None]:
+def without_global_hooks() -> Generator[None]:
     """torch's hooks for the steps of all optimizers run around our step, and not again inside."""
     names = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
     kept = [getattr(torch_optimizer, name) for name in names]

@@ -1,0 +1,174 @@
+"""Whether refining within the run itself beats linear decay, on the pocket workloads.
+
+    python -m benchmarks.online_refinement [--workload all] [--studies 2] [--out runs/online]
+
+Both take nadamw_pocket's optimizer and peak, and warm up for a tenth of one step_hint. Gains are
+paired study by study; in units of the standard deviation over the seeds of the target's runs
+they can be compared over workloads. The same command goes on where it was interrupted.
+docs/log.md has what came of it: no gain, so the scheduler stays here.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import median_filter
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from eval.along import Along, from_json
+from eval.command import chosen, count
+from eval.methods import METHODS, Build, Built, nadamw_pocket
+from eval.plan import complete, opened
+from eval.results import Record, read
+from eval.targets.protocol import log, seeds_of_best
+from eval.trial import Trial
+from eval.workload import Workload
+from eval.workloads import WORKLOADS
+from selftune.schedules import GradientNorms, ScheduleLR
+from selftune.schedules import linear as linear_decay
+from selftune.schedules.paired import Difference
+from selftune.schedules.refinement import LARGEST_WEIGHT
+
+WARMUP = 0.1  # of the run, nadamw_pocket's
+SMOOTHING = 0.1  # of the run: length of the running median, as of `refine`
+REFRESHES = 100  # in a run: how often the norms are looked at
+LARGEST_MULTIPLIER = 3.0
+
+
+class OnlineRefinement(LRScheduler):
+    """Linear decay after a linear warm-up, refined by the norms so far.
+
+    `refine` has the weights w = 1 / (|g|_1 |x|) of a whole earlier run of Adam. Here those of the
+    steps to come are taken to be the present one: with W the sum of the weights so far and R steps
+    to come, of T after the warm-up, the multiplier is (w / m)^2 R / T, where m = (W + w R) / T is
+    their mean. Constant norms give linear decay exactly, rising ones a faster one.
+    """
+
+    def __init__(self, optimizer: Optimizer, total_steps: int, warmup_steps: int) -> None:
+        self._recorder = GradientNorms(optimizer)
+        self._linear = linear_decay(total_steps).with_warmup(warmup_steps)
+        self._total_steps, self._warmup_steps = total_steps, warmup_steps
+        self._past = 1.0  # mean weight of the steps after the warm-up, over the present one
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[Any]:
+        step = min(self.last_epoch, self._total_steps)
+        passed = max(0, step - self._warmup_steps)
+        if passed and step % max(1, self._total_steps // REFRESHES) == 0:
+            self._past = self._mean_past_weight()
+        rest = self._total_steps - max(step, self._warmup_steps)
+        mean = (passed * self._past + rest) / (passed + rest)
+        multiplier = min(self._linear(step) / mean**2, LARGEST_MULTIPLIER)
+        return [base * multiplier for base in self.base_lrs]
+
+    def _mean_past_weight(self) -> float:
+        norms = self._recorder.log.norms
+        logs = np.log(norms["l1"] * norms["weight"])
+        # The median of the last tenth of the run: of each step and those before it.
+        length = 2 * int(SMOOTHING * self._total_steps / 2) + 1
+        padded = np.concatenate([np.full(length - 1, logs[0]), logs])
+        smoothed = median_filter(padded, size=length)[length // 2 :][: len(logs)]
+        weights = np.minimum(np.exp(smoothed[-1] - smoothed), LARGEST_WEIGHT)
+        return float(weights[self._warmup_steps :].mean())
+
+
+def linear(model: nn.Module, num_steps: int) -> Built:
+    optimizer = nadamw_pocket(model, num_steps)[0]
+    _back_to_peak(optimizer)
+    schedule = linear_decay(num_steps).with_warmup(round(WARMUP * num_steps))
+    return optimizer, ScheduleLR(optimizer, schedule), None
+
+
+def online(model: nn.Module, num_steps: int) -> Built:
+    optimizer = nadamw_pocket(model, num_steps)[0]
+    _back_to_peak(optimizer)
+    scheduler = OnlineRefinement(optimizer, num_steps, round(WARMUP * num_steps))
+    return optimizer, scheduler, None
+
+
+BUILDS: dict[str, Build] = {"linear": linear, "online": online}
+
+
+def trials(workloads: list[Workload], studies: int) -> list[Trial]:
+    return [
+        Trial(
+            workload=workload,
+            method=name,
+            configuration=f"{METHODS['nadamw_pocket'].summary}, but schedule {name}",
+            build=build,
+            study=study,
+            seed=0,
+            budget=1.0,
+            target=None,
+            device="cpu",
+            along=Along(record_norms=True),
+        )
+        for study in range(studies)
+        for workload in workloads
+        for name, build in BUILDS.items()
+    ]
+
+
+def table(workloads: list[Workload], studies: int, records: list[Record]) -> str:
+    by_key = {(r["workload"], r["method"], r["study"]): r for r in records}
+    lines = [f"{'':24} {'linear':>8} {'online':>8}  {'gain':22} in sd of seeds  mean, peak lr"]
+    whole = []
+    for workload in workloads:
+        pairs = [
+            (one, other)
+            for study in range(studies)
+            if (one := by_key.get((workload.name, "linear", study)))
+            and (other := by_key.get((workload.name, "online", study)))
+        ]
+        finals = np.array([[r["final_validation"] for r in pair] for pair in pairs], dtype=float)
+        if not len(finals):
+            continue
+        sign = 1 if workload.metric.higher_is_better else -1
+        gain = Difference.of(*(sign * finals[:, ::-1].T))
+        in_sds = gain.mean / _sd_of_seeds(workload)
+        whole.append(in_sds)
+        lrs = np.array([[_mean_and_peak_lr(record) for record in pair] for pair in pairs])
+        shares = (lrs[:, 1] / lrs[:, 0]).mean(axis=0)
+        means = "{:8.5g} {:8.5g}".format(*finals.mean(axis=0))
+        times = "x {:.2f}, x {:.2f}".format(*shares)
+        lines.append(f"{workload.name:24} {means}  {gain!s:22} {in_sds:+14.2f}  {times}")
+    if whole:
+        over = Difference.of(whole, [0.0] * len(whole))
+        lines.append(f"over {len(whole)} workloads: {over} sd of seeds")
+    return "\n".join(lines)
+
+
+def _back_to_peak(optimizer: Optimizer) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"]
+
+
+def _mean_and_peak_lr(record: Record) -> tuple[float, float]:
+    lrs = from_json(record["norms"]).lrs
+    assert lrs is not None
+    return lrs.mean(), lrs.max()
+
+
+def _sd_of_seeds(workload: Workload) -> float:
+    runs = seeds_of_best(workload, read(log(workload)))
+    return float(np.std([run["final_validation"] for run in runs], ddof=1))
+
+
+def main(workload: str, studies: int, out: Path) -> None:
+    workloads = chosen(workload, WORKLOADS, "workload")
+    planned = trials(workloads, studies)
+    with opened(out / "results.jsonl", planned) as results:
+        complete(planned, results, jobs=1)
+        print(table(workloads, studies, results.records))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.online_refinement")
+    parser.add_argument("--workload", default="all", help="a,b or all")
+    parser.add_argument("--studies", type=count, default=2)
+    parser.add_argument("--out", type=Path, default=Path("runs/online"))
+    options = parser.parse_args()
+    main(options.workload, options.studies, options.out)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch._inductor.utils import fresh_cache
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._pytree import tree_leaves
 
 from benchmarks.traffic import words_moved
 from selftune import optim
@@ -153,11 +154,15 @@ def profiled(step: Callable[[], object]) -> tuple[int, int, int]:
 
 
 def state_bytes(optimizer: torch.optim.Optimizer) -> int:
-    """Bytes of state but for single numbers; memory shared by several states counts once."""
+    """Bytes of state but for single numbers; memory shared by several states counts once.
+
+    Some peers keep tensors in their groups; a wrapper has those of what it wraps besides.
+    """
+    groups = [{**group, "params": None} for group in optimizer.param_groups]
+    base = getattr(optimizer, "base", optimizer)
     storages = {
         value.untyped_storage().data_ptr(): value.untyped_storage().nbytes()
-        for state in optimizer.state.values()
-        for value in state.values()
+        for value in tree_leaves([groups, *optimizer.state.values(), *base.state.values()])
         if isinstance(value, Tensor) and value.numel() > 1
     }
     return sum(storages.values())

@@ -112,6 +112,7 @@ def diagnose(
     unstable = scatter is not None and scatter.largest > SCATTER and scatter.growth > GROWTH
     follow_lr = (correlations[0] or 0) < -0.5 and plain[late].std() > 0.05
     echoes = decouple == "none" and decayed and follow_lr
+    begins_in_a_spike = bool(factors[series.places >= BEGINNING].max(initial=0) < 0.5)
     diagnostics = Diagnostics(
         kind=kind,
         power=power,
@@ -132,11 +133,14 @@ def diagnose(
         warnings=(),
     )
     return replace(
-        diagnostics, warnings=tuple(_objections(diagnostics, series, echoes, num_capped))
+        diagnostics,
+        warnings=tuple(_objections(diagnostics, series, echoes, begins_in_a_spike, num_capped)),
     )
 
 
-def _objections(d: Diagnostics, series: Series, echoes: bool, num_capped: int) -> Iterator[str]:
+def _objections(
+    d: Diagnostics, series: Series, echoes: bool, begins_in_a_spike: bool, num_capped: int
+) -> Iterator[str]:
     if d.num_unusable:
         yield (
             f"{d.num_unusable} of {d.num_records} norms are zero or not finite; "
@@ -152,6 +156,11 @@ def _objections(d: Diagnostics, series: Series, echoes: bool, num_capped: int) -
         yield (
             "norms fall towards the end, as where the training data are fitted exactly: the "
             "schedule is small and then a spike; do not use it"
+        )
+    if begins_in_a_spike:
+        yield (
+            "the first norms are far smaller than the rest, as where layers begin at zero: the "
+            "schedule begins in a spike and is small from there; do not use it without a warm-up"
         )
     if d.predicted_gain > 2:
         yield "the predicted gain rests on a few extreme norms; do not believe it"

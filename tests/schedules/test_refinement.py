@@ -254,6 +254,13 @@ def test_norms_that_vanish_at_the_end_are_objected_to():
     assert any("do not use it" in warning for warning in d.warnings)
 
 
+def test_norms_that_begin_far_below_the_rest_are_warned_of():
+    norms = np.concatenate([np.full(20, 0.05), np.ones(980)])
+    refined = refine(norms, smoothing=0.01)
+    assert refined(100) < 0.5 * refined(0)
+    assert any("begins in a spike" in warning for warning in refined.diagnostics.warnings)
+
+
 def test_norms_that_follow_the_learning_rate_are_objected_to():
     lrs = 1 - np.arange(1000) / 1000
     d = refine(lrs**-0.5, lrs=lrs).diagnostics

@@ -49,3 +49,33 @@ def test_the_main_command_plans_all_eight_workloads() -> None:
 @pytest.mark.parametrize("code", CODE)
 def test_its_python_runs(code: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(code, "README.md", "exec"), {"__name__": "__readme__"})
+
+
+METHODS = re.search(
+    r"^\| \| what it needs from you \|.*?\n\n", README, flags=re.MULTILINE | re.DOTALL
+)
+SPEED = (REPOSITORY / "docs" / "speed.md").read_text()
+
+
+def printed(problem: str) -> dict[str, list[str]]:
+    """The rows of the table of two threads in docs/speed.md, by name."""
+    table = re.search(
+        rf"^\({problem}\) [^\n]* 2 threads.*?(?=^\(|\Z)", SPEED, flags=re.MULTILINE | re.DOTALL
+    )
+    assert table
+    rows = [line.strip("| ").split(" | ") for line in table[0].splitlines() if line[:1] == "|"]
+    return {row[0]: row[1:] for row in rows}
+
+
+def test_its_methods_cost_what_the_printed_table_says() -> None:
+    assert METHODS
+    a, b = printed("a"), printed("b")
+    fused, state = (a["optimizer"].index(column) for column in ("to fused", "state bytes"))
+    for line in METHODS[0].strip().splitlines()[2:]:
+        names, _, bytes_of_state, step_time, _ = line.strip("| ").split(" | ")
+        classes = [name for name in re.findall(r"`(\w+)`", names) if name in a]
+        assert classes or "ScheduleFree(base)" in names
+        if classes:
+            assert bytes_of_state == ", ".join(f"{float(a[c][state]):g}" for c in classes)
+            compiled = [f"{c}(compile)" for c in classes]
+            assert step_time == ", ".join(f"{a[c][fused]} / {b[c][fused]}" for c in compiled)

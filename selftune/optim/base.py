@@ -41,7 +41,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
     _cohorts: list[Cohort]  # what steps
     _resting: list[Cohort]  # what has stepped before, and has no gradient now
     _present: Any = None  # the gradients and states which they were made for
-    verdict: Verdict | None = None  # on the step, until it is known to have counted
+    _verdict: Verdict | None = None  # on the step, until it is known to have counted
     _at_evaluation = False  # since the last `eval` of this object
 
     # -- what a rule defines ------------------------------------------------------------------
@@ -131,7 +131,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
         if verdict.skipped:
             count_skip(type(self).__name__, self.param_groups)
             return
-        self.verdict = verdict
+        self._verdict = verdict
         self.prepare(*measured)
         sums: list[tuple[Shards, list[Tensor]]] = []
         for cohort, parts in buckets:
@@ -166,9 +166,14 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
         rule_has_any = self.measure is not Optimizer.measure
         return [b.grad.norm(), *(self.measure(in_float32(b)) if rule_has_any else ())]
 
+    @property
+    def verdict(self) -> Verdict | None:
+        """On the last step, until it is known to have counted."""
+        return self._verdict
+
     def settle(self) -> None:
         """Take back the counts of the last step if it turned out to be skipped."""
-        verdict, self.verdict = self.verdict, None
+        verdict, self._verdict = self._verdict, None
         if verdict is not None and not verdict.over_what_was_counted():
             count_skip(type(self).__name__, self.param_groups)
 

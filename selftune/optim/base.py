@@ -138,7 +138,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
             numbers = cohort.advance(self.advance)
             if self._runs_compiled(cohort):
                 options = self._options(cohort.group)
-                ran = run_compiled(self.update, cohort, parts, options, numbers, verdict.ok)
+                ran = run_compiled(self.update, parts, options, numbers, verdict.ok)
             else:
                 ran = (run(self.update, b.given(numbers), verdict.ok) for b in parts)
             sums.extend((cohort.shards, part) for part in ran)
@@ -226,10 +226,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
 
     def _require_training_weights(self) -> None:
         self._correct_groups()
-        if not self.param_groups[0]["train_mode"]:
-            raise RuntimeError(
-                f"{type(self).__name__}.step() at the evaluation weights; call train() first"
-            )
+        super()._require_training_weights()
 
     def _options(self, group: Group) -> Group:
         """What a rule may read of its group: the constructor's arguments, the learnt numbers."""

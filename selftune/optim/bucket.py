@@ -26,7 +26,8 @@ class Bucket:
     """Some parameters of one group, device, dtype and step count, with all that a rule needs.
 
     `param`, `grad` and every tensor of the state are `TensorList`s under their own names;
-    `group` is the parameter group; the numbers from `advance` are attributes too.
+    `group` is the parameter group; the numbers from `advance` are attributes too. `source`, where
+    there is one, made these tensors of the parameters' and writes them back.
     """
 
     def __init__(self, **attributes: Any) -> None:
@@ -38,9 +39,9 @@ class Bucket:
         return Bucket(**{**vars(self), **attributes})
 
     def write_back(self) -> None:
-        """After a rule that worked on copies of rows."""
-        for rows in vars(self).get("rows", ()):
-            rows.write_back()
+        """After a rule that worked on copies: the parameters have what it wrote."""
+        if source := vars(self).get("source"):
+            source.write_back()
 
     def __getattr__(self, name: str) -> Any:  # reached for absent names only
         raise AttributeError(f"neither the state nor advance() gives {name!r}")
@@ -97,7 +98,7 @@ class Cohort:
             rows = Rows(p, [p, *(state[name] for name in self.names)])
             lists = {name: TensorList([part]) for name, part in zip(names, rows.parts, strict=True)}
             grad = TensorList([rows.grad])
-            yield Bucket(group=self.group, rows=[rows], **lists, grad=grad)
+            yield Bucket(group=self.group, source=rows, **lists, grad=grad)
 
 
 def cohorts(group: Group, params: Iterable[Tensor], state: Any) -> list[Cohort]:

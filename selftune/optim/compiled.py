@@ -110,26 +110,25 @@ def joined(cohort: Cohort) -> list[Bucket]:
     if cohort.pieces is None:
         cohort.pieces = pieces(cohort)
     return [
-        Bucket(group=cohort.group, **{n: TensorList([t]) for n, t in piece.tensors().items()})
+        Bucket(
+            group=cohort.group,
+            source=piece,
+            **{name: TensorList([tensor]) for name, tensor in piece.tensors().items()},
+        )
         for piece in cohort.pieces
     ]
 
 
 def run_compiled(
-    rule: Rule,
-    cohort: Cohort,
-    parts: list[Bucket],
-    options: Group,
-    numbers: State,
-    ok: Tensor | None,
+    rule: Rule, parts: list[Bucket], options: Group, numbers: State, ok: Tensor | None
 ) -> Iterator[list[Tensor]]:
     """Run a rule on the buckets that `joined` made of a cohort; yields the sums of each."""
-    layouts, flat, constants = _laid_out([options, numbers], cohort.device)
-    for piece, b in zip(cohort.pieces, parts, strict=True):
-        lists = {name: value for name, value in vars(b).items() if name != "group"}
-        kernel = _kernel(rule, cohort.device.type, tuple(lists), layouts, constants)
+    device = parts[0].param.tensors[0].device
+    layouts, flat, constants = _laid_out([options, numbers], device)
+    for b in parts:
+        lists = {name: value for name, value in vars(b).items() if isinstance(value, TensorList)}
+        kernel = _kernel(rule, device.type, tuple(lists), layouts, constants)
         yield kernel([value.tensors[0] for value in lists.values()], flat, ok)
-        piece.write_back()
 
 
 @functools.cache

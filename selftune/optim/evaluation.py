@@ -23,6 +23,12 @@ class EvaluationWeights(ABC):
     def eval(self) -> None:
         """Move the parameters to where the model is judged and saved."""
 
+    def _require_training_weights(self) -> None:
+        """Raise RuntimeError where a step would start from what the model is judged at."""
+        if not self.param_groups[0]["train_mode"]:
+            name = type(self).__name__
+            raise RuntimeError(f"{name}.step() at the evaluation weights; call train() first")
+
     def _refuse_lent(self, train_mode: bool) -> None:
         """Raise RuntimeError where the move would be that of an average."""
         moved = [group for group in self.param_groups if group["train_mode"] != train_mode]

@@ -109,11 +109,6 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
                 self.base.state.pop(p, None)
         return moving
 
-    def _require_training_weights(self) -> None:
-        if not self.param_groups[0]["train_mode"]:
-            name = type(self).__name__
-            raise RuntimeError(f"{name}.step() at the evaluation weights; call train() first")
-
     @contextmanager
     def _frozen(self) -> Generator[None]:
         """Inside, parameters whose lr is 0 have no gradient; after it they are what they were.

@@ -16,9 +16,9 @@ from selftune.optim.sequences import (
     check_averaging,
     interpolations,
     learn_share,
+    learnt_share,
     move,
     new_averaging,
-    own_share,
     to_x,
     to_y,
 )
@@ -135,8 +135,7 @@ class ScheduleFreePlus(Optimizer):
         beta = _annealed_beta(group, counts["step"])
         counts["step"] += 1
         step = counts["step"]
-        # As in ScheduleFreeProdigy: the own share counts where the first gradient was late.
-        c = (1 / group["window"]).clamp(min=own_share(group, 1.0, counts))
+        c = learnt_share(group, 1.0, counts)
         return {
             **interpolations(beta, c, counts),
             "lr": group["step_size"] * (lr_of(group) / largest_lr(self.param_groups)),

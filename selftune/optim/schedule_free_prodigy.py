@@ -22,9 +22,9 @@ from selftune.optim.sequences import (
     check_averaging,
     interpolations,
     learn_share,
+    learnt_share,
     move,
     new_averaging,
-    own_share,
     to_x,
     to_y,
 )
@@ -110,9 +110,7 @@ class ScheduleFreeProdigy(Optimizer):
         counts["step"] += 1
         beta1, beta2 = group["betas"]
         lr_max = largest_lr(self.param_groups)
-        # A parameter's own share is the smaller one, as d never decreases, unless its first
-        # gradient was late: then all of its average is young.
-        c = (1 / group["window"]).clamp(min=own_share(group, lr_max, counts))
+        c = learnt_share(group, lr_max, counts)
         return {
             **interpolations(beta1, c, counts),
             "lr": group["d"] * lr_of(group),

@@ -77,6 +77,15 @@ def learn_share(groups: list[Group], step_size: Tensor, warmup: int = 0) -> None
         group["window"].copy_(window)
 
 
+def learnt_share(group: Group, lr: float, counts: State) -> Tensor:
+    """c of a parameter, after `learn_share`; moves the counts of its own average.
+
+    The parameter's own share is the smaller one, as learnt step sizes hardly ever shrink, unless
+    its first gradient was late: then all of its average is young.
+    """
+    return (1 / group["window"]).clamp(min=own_share(group, lr, counts))
+
+
 LEARNT_SHARE = ("k", "largest_step", "window")
 
 

@@ -118,13 +118,14 @@ def trained(make: Make, steps: int = 5, dtype: torch.dtype = torch.float32) -> A
 
 
 def same(a: Any, b: Any) -> bool:
+    """Equality of nested state, tensors bit for bit."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return a.dtype == b.dtype and torch.equal(a, b)
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(map(same, a, b))
-    return bool(a == b)
+    return type(a) is type(b) and bool(a == b)
 
 
 def assert_same_future(one: Any, params: Any, other: Any, others: Any) -> None:

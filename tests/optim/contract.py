@@ -29,22 +29,11 @@ every_optimizer = pytest.mark.parametrize("cls", CLASSES + WRAPPED, ids=lambda c
 # The noisy bowl of the conformance checks.
 SHAPES, weights, twins = problem.SHAPES, problem.weights, problem.twins
 backward, train = problem.give_gradients, problem.train
-take_step, loss_for = problem.take_step, problem.loss_for
+take_step, loss_for, same = problem.take_step, problem.loss_for, problem.same
 
 
 def with_decay(cls: type) -> dict[str, float]:
     return {"weight_decay": 0.1} if "weight_decay" in inspect.signature(cls).parameters else {}
-
-
-def same(a: Any, b: Any) -> bool:
-    """Equality of nested state, tensors bit for bit."""
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return type(a) is type(b) and a == b
 
 
 def snapshot(optimizer: torch.optim.Optimizer, params: list[Tensor]) -> Any:

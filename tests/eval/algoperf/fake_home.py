@@ -1,6 +1,11 @@
 """A folder that looks like a checkout of AlgoPerf v0.6 and trains nothing."""
 
+import json
+import sys
+from dataclasses import replace
 from pathlib import Path
+
+from eval.algoperf.official_run import OfficialRun
 
 # The folder is what its Python finds first, so even torch is what we want it to be.
 FILES = {
@@ -70,3 +75,27 @@ def write(folder: Path) -> None:
         path = folder / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+
+
+def calls(place):
+    """What the runner was called with, in order."""
+    path = place / "home" / "calls"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def a_run(place, **others):
+    """A run of prodigy on ogbg there, with other options."""
+    run = OfficialRun(
+        workload="ogbg",
+        method="prodigy",
+        study=0,
+        seed=7,
+        out=place / "out",
+        home=place / "home",
+        python=sys.executable,
+        flags=("--data_dir=/data/ogbg",),
+        gpus=8,
+        steps=None,
+        checkpoints=False,
+    )
+    return replace(run, **others)

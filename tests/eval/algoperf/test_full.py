@@ -9,19 +9,19 @@ import sys
 import time
 import warnings
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import fake_home
 import pytest
 import submitit
+from fake_home import a_run, calls
 
 from eval import results, self_tuning
 from eval.algoperf import host, launchers, slurm_queue
 from eval.algoperf.benchmark import V05, V06
 from eval.algoperf.datasets import DATASETS
 from eval.algoperf.launchers import Job, run_on_cluster
-from eval.algoperf.official_run import OfficialRun, carry_out
+from eval.algoperf.official_run import carry_out
 from eval.algoperf.slurm_queue import in_queue
 
 REPOSITORY = Path(__file__).parents[3]
@@ -43,11 +43,6 @@ COMMAND = [
 ]
 
 
-def calls(place):
-    path = place / "home" / "calls"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def refused(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         self_tuning.main(arguments)
@@ -60,23 +55,6 @@ def changed(**options):
     pairs = dict(zip(COMMAND[::2], COMMAND[1::2], strict=True))
     pairs |= {f"--{name.replace('_', '-')}": value for name, value in options.items()}
     return [word for pair in pairs.items() if pair[1] is not None for word in pair]
-
-
-def a_run(place, **others):
-    run = OfficialRun(
-        workload="ogbg",
-        method="prodigy",
-        study=0,
-        seed=7,
-        out=place / "out",
-        home=place / "home",
-        python=sys.executable,
-        flags=("--data_dir=/data/ogbg",),
-        gpus=8,
-        steps=None,
-        checkpoints=False,
-    )
-    return replace(run, **others)
 
 
 def test_every_run_is_carried_out_recorded_and_reported(place, capsys):

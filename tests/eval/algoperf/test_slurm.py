@@ -1,6 +1,5 @@
 """`--launcher slurm` on a real Slurm, of this one machine, which this file starts."""
 
-import json
 import subprocess
 import sys
 import time
@@ -11,11 +10,11 @@ from pathlib import Path
 import fake_home
 import one_node_slurm
 import pytest
+from fake_home import a_run, calls
 
 from eval import results, self_tuning
 from eval.algoperf import full, host
 from eval.algoperf.launchers import run_on_cluster
-from eval.algoperf.official_run import OfficialRun
 
 pytestmark = pytest.mark.slurm
 REPOSITORY = Path(__file__).parents[3]
@@ -60,11 +59,6 @@ def place(tmp_path, monkeypatch, slurm):
     until(lambda: not queue())
 
 
-def calls(place):
-    path = place / "home" / "calls"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def queue():
     command = ["squeue", "--noheader", "--array", "--format=%P %T"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
@@ -79,19 +73,7 @@ def until(ready):
 
 def carried_out(place, during):
     """What ended, and why if it failed, when `during` is done while the run is at it."""
-    run = OfficialRun(
-        workload="ogbg",
-        method="prodigy",
-        study=0,
-        seed=7,
-        out=place / "out",
-        home=place / "home",
-        python=sys.executable,
-        flags=("--data_dir=/data/ogbg",),
-        gpus=2,
-        steps=None,
-        checkpoints=False,
-    )
+    run = a_run(place, gpus=2)
     ends = {}
     (place / "home" / "slow").touch()
     with ThreadPoolExecutor() as pool:

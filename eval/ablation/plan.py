@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from selftune.schedules import Schedule, ScheduleLR, refine, transfer_lr
-from selftune.schedules.form import Warmup, steps_of
+from selftune.schedules.form import steps_of
 
 from ..along import Along, from_json
 from ..command import in_a_line
@@ -79,7 +79,7 @@ def _with(trial: Trial, name: str, axes: Axes, own: Schedule | None) -> Trial:
     tuned_with = own if axes.lr == "transferred" else None
     shape = with_warmup(axes.recorded if name == REFINED else name, trial.steps, _warmup(own))
     averages = ", ".join(f"{n} {p.describe()}" for n, p in axes.profiles.items()) or "none"
-    made = f"{name} from {axes.recorded}" if name == REFINED else name
+    made = f"{name} from {axes.recorded} after its warm-up" if name == REFINED else name
     return replace(
         trial,
         method=_method(trial.method, name),
@@ -111,8 +111,14 @@ def _refined(trial: Trial, records: Sequence[Record]) -> Trial:
     recording = next(r for r in records if key(r) == (trial.workload.name, name, trial.study))
     if recording["outcome"] != "done":
         raise ValueError(f"{name}, which records its norms, failed: {recording['reason']}")
-    schedule = refine(from_json(recording["norms"]), trial.steps)
-    return replace(trial, build=replace(trial.build, schedule=schedule))
+    warmup = trial.build.schedule.warmup
+    schedule = refine(from_json(recording["norms"]), trial.steps, warmup=warmup)
+    objections = list(schedule.diagnostics.warnings)
+    return replace(
+        trial,
+        build=replace(trial.build, schedule=schedule),
+        details={**trial.details, "objections": objections},
+    )
 
 
 def _own_schedule(trial: Trial, axes: Axes) -> Schedule | None:
@@ -142,12 +148,12 @@ def _own_schedule(trial: Trial, axes: Axes) -> Schedule | None:
 
 
 def _warmup(own: Schedule | None) -> float:
-    """The share of the run that the method warms up for: a refined schedule alone has its own."""
+    """The share of the run that the method warms up for."""
     if own is None:
         return WARMUP
-    if not isinstance(own.form, Warmup) or own.total_steps is None:
+    if own.total_steps is None:
         return 0.0
-    return steps_of(own.form.length, own.total_steps) / own.total_steps
+    return steps_of(own.warmup, own.total_steps) / own.total_steps
 
 
 def _method(method: str, schedule: str) -> str:

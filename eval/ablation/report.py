@@ -4,9 +4,6 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from selftune.schedules import NormLog, refine
-
-from ..along import from_json
 from ..rendering import markdown_table, text_table
 from ..results import Record
 from .axes import Axes
@@ -61,21 +58,13 @@ def warnings(records: Sequence[Record]) -> list[str]:
     """What the diagnostics object to in the refinements, and in how many studies."""
     found: dict[tuple[str, str], list[int]] = {}
     for record in records:
-        if "norms" in record and record["outcome"] == "done":
-            for warning in _warnings(from_json(record["norms"])):
-                found.setdefault((record["workload"], warning), []).append(record["study"])
+        for warning in record.get("objections", ()):
+            found.setdefault((record["workload"], warning), []).append(record["study"])
     return [
         f"refined on {workload}, {'study' if len(studies) == 1 else 'studies'} "
         f"{', '.join(map(str, studies))}: {warning}"
         for (workload, warning), studies in found.items()
     ]
-
-
-def _warnings(log: NormLog) -> tuple[str, ...]:
-    try:
-        return refine(log).diagnostics.warnings
-    except ValueError as reason:
-        return (str(reason),)
 
 
 def _write_csv(path: Path, found: Sequence[Cell]) -> None:

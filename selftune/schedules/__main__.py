@@ -20,7 +20,12 @@ def main(arguments: list[str] | None = None) -> int:
         if options.weight_decay is not None:
             log = replace(log, weight_decay=options.weight_decay)
         refined = refine(
-            log, options.total_steps, options.kind, options.smoothing, options.decouple
+            log,
+            options.total_steps,
+            options.kind,
+            options.smoothing,
+            options.decouple,
+            options.warmup,
         )
         if options.out:
             Path(options.out).write_text(refined.to_json() + "\n")
@@ -47,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--kind", choices=("auto", *KINDS), default="auto", help="see refine()")
     command.add_argument("--smoothing", type=float, default=0.1, help="fraction of the run; 0.1")
     command.add_argument("--decouple", choices=MODES, default="auto", help="see refine()")
+    command.add_argument(
+        "--warmup", type=_length, default=0, help="steps, or a fraction of the run; see refine()"
+    )
     command.add_argument("--weight-decay", type=float, help="of the run, if the table has none")
     command.add_argument(
         "--column",
@@ -65,6 +73,10 @@ def _parser() -> argparse.ArgumentParser:
         help="one run of a table of many",
     )
     return parser
+
+
+def _length(text: str) -> int | float:
+    return int(text) if text.isdigit() else float(text)
 
 
 def _pair(text: str) -> tuple[str, str]:

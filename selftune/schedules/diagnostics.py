@@ -29,7 +29,8 @@ class Diagnostics:
     num_records, num_unusable: of the log; unusable are norms that are zero or not finite.
     predicted_gain: the convex bound of linear decay over that of the refined schedule, without
         the first 2 % of the run. Real gains are a few percent at most.
-    peak_position: of the schedule's peak, as a fraction of the run.
+    peak_position: of the schedule's peak, as a fraction of the run; all fractions are of what
+        comes after the warm-up that was asked for.
     tail_share: of all weights, those of the last 5 % of the run.
     lr_correlation: of log norms with the log of the learning rate that produced them, after
         the first 10 % of the run; None if lr is unknown or constant.
@@ -160,7 +161,7 @@ def _objections(
     if begins_in_a_spike:
         yield (
             "the first norms are far smaller than the rest, as where layers begin at zero: the "
-            "schedule begins in a spike and is small from there; do not use it without a warm-up"
+            "schedule begins in a spike and is small from there; do not use it, give warmup="
         )
     if d.predicted_gain > 2:
         yield "the predicted gain rests on a few extreme norms; do not believe it"

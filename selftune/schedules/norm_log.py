@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,17 @@ class NormLog:
     def spacing(self) -> float:
         """The usual distance between records, in steps."""
         return float(np.median(np.diff(self.steps))) if len(self.steps) > 1 else 1.0
+
+    def after(self, step: int) -> NormLog:
+        """What was recorded from this step on, as the log of a run that began with it."""
+        kept = self.steps >= step
+        return replace(
+            self,
+            steps=self.steps[kept] - step,
+            norms={name: values[kept] for name, values in self.norms.items()},
+            lrs=None if self.lrs is None else self.lrs[kept],
+            total_steps=self.total_steps - step,
+        )
 
     def save(self, path: str | Path) -> None:
         """Write a CSV table that `load` reads back exactly; compressed if it ends in .gz."""

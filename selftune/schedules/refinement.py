@@ -9,7 +9,14 @@ import numpy as np
 
 from selftune.schedules.decoupling import choose
 from selftune.schedules.diagnostics import Diagnostics, diagnose
-from selftune.schedules.form import Table
+from selftune.schedules.form import (
+    Table,
+    Warmup,
+    exact,
+    require_length,
+    require_room,
+    steps_of,
+)
 from selftune.schedules.norm_log import NormLog
 from selftune.schedules.schedule import Schedule
 from selftune.schedules.series import Series, smooth
@@ -43,6 +50,7 @@ def refine(
     kind: str = "auto",
     smoothing: float = 0.1,
     decouple: str = "auto",
+    warmup: int | float = 0,
     *,
     steps: Sequence[int] | np.ndarray | None = None,
     lrs: Sequence[float] | np.ndarray | None = None,
@@ -70,12 +78,21 @@ def refine(
     decouple: times what the norms are taken: "weight_norm", the recorded one; "model", one that
         follows from lrs and weight_decay; "none"; "auto": the first of these that the log
         allows, but "none" without weight decay. See decoupling.py for why.
+    warmup: length of a linear warm-up, in steps or as a fraction of the run. What was recorded in
+        so many steps is left out, and the rest refined. For networks whose first gradients are
+        small, as where layers begin at zero: the schedule would begin in a spike.
     steps, lrs, weight_decay: of each norm, of each norm, of the run; where the log has none.
     Look at `.diagnostics` before you use it. Raises ValueError where the log gives no schedule.
     """
     if not 0 <= smoothing <= 0.5:
         raise ValueError(f"smoothing is a fraction of the run in [0, 0.5], got {smoothing}")
     log = _as_log(log, steps, lrs, weight_decay)
+    warmup = exact(warmup)
+    require_length(warmup, "warmup")
+    whole, warmup_steps = log.total_steps, steps_of(warmup, log.total_steps)
+    if warmup_steps and whole:
+        require_room(warmup, "warmup", whole - 1)
+        log = log.after(warmup_steps)
     kind, name = _kind(log, kind)
     mode = choose(log, decouple)
     series = Series.of(log, name, mode, unit_updates=kind != "sgd")
@@ -90,9 +107,10 @@ def refine(
     factors = weights * later
     factors /= factors.max()
 
+    form = Table(tuple(factors.tolist()), end=0.0)
     return Refined(
-        form=Table(tuple(factors.tolist()), end=0.0),
-        total_steps=log.total_steps if total_steps is None else total_steps,
+        form=Warmup(form, warmup, 0.0) if warmup else form,
+        total_steps=whole if total_steps is None else total_steps,
         diagnostics=diagnose(
             series,
             smoothing,
@@ -104,7 +122,7 @@ def refine(
             num_capped,
             decayed=log.weight_decay != 0,
         ),
-        places=series.places,
+        places=(warmup_steps + log.total_steps * series.places) / max(1, whole),
         norms=np.exp(series.log_norms + series.log_weight_norms),
         smoothed=np.exp(smoothed),
         weights=weights,

@@ -116,6 +116,11 @@ class Schedule(_Unwritable):
 
     # -- what is known of it ------------------------------------------------------------------
 
+    @property
+    def warmup(self) -> int | float:
+        """The length of its linear warm-up, in steps or as a fraction of the run; 0 without."""
+        return self.form.length if isinstance(self.form, Warmup) else 0
+
     def bound(self, gradient_norms: Norms = 1.0, distance: float = 1.0) -> Bound:
         """What convex theory says of a run with it, see `Bound`.
 

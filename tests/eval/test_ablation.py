@@ -72,7 +72,7 @@ def test_every_schedule_runs_once_a_study_and_is_reported(capsys):
     ]
     out = capsys.readouterr().out
     assert "gain over cosine/none" in out
-    assert "only 40 norms" in out
+    assert "only 39 norms" in out  # one step of 40 is the warm-up
     folder = Path("runs/ablation")
     markdown = (folder / "ablation.md").read_text()
     assert "| cosine | none | - | baseline |" in markdown
@@ -203,7 +203,8 @@ def test_a_refined_trial_has_the_schedule_of_its_own_recording(monkeypatch):
         assert isinstance(trial.build, WithSchedule)
         log = from_json(records()["cosine", trial.study]["norms"])
         assert log.total_steps == 40
-        assert trial.build.schedule.to_dict() == refine(log).to_dict()
+        assert trial.build.schedule.to_dict() == refine(log, warmup=1).to_dict()
+        assert trial.build.schedule.warmup == trial.build.tuned_with.warmup == 1  # pyright: ignore
 
 
 def test_a_recording_run_is_made_where_none_is_asked_for():

@@ -37,8 +37,9 @@ def test_it_writes_schedule_and_picture_and_says_what_it_found(log, tmp_path):
 def test_its_options_are_those_of_refine(log, tmp_path, capsys):
     out = tmp_path / "schedule.json"
     options = ["--kind", "adam", "--weight-decay", "0.1", "--total-steps", "500"]
+    options += ["--warmup", "50"]
     assert main(["refine", str(log), "--out", str(out), *options, "--smoothing", "0.2"]) == 0
-    expected = refine(NormLog.load(log), 500, "adam", 0.2, weight_decay=0.1)
+    expected = refine(NormLog.load(log), 500, "adam", 0.2, warmup=50, weight_decay=0.1)
     assert np.array_equal(Schedule.from_json(out.read_text()).factors(), expected.factors())
     assert "decoupled by model" in capsys.readouterr().out
 

@@ -210,6 +210,9 @@ def test_weights_are_capped_where_norms_nearly_vanish():
         ([1.0] * 10, {"decouple": "weight_norm"}, "the log has no weight norms"),
         ([1.0] * 10, {"decouple": "model"}, "give lrs= and a positive weight_decay="),
         ([1.0] * 10, {"total_steps": 0}, "total_steps must be a whole number"),
+        ([1.0] * 10, {"warmup": -1}, r"warmup is a number of steps or a fraction .* got -1"),
+        ([1.0] * 10, {"warmup": 10}, "warmup may be at most 9 steps here, got 10"),
+        ([], {"warmup": 10}, "the log holds no gradient norms"),
         (
             [1.0] * 10,
             {"lrs": [1.0] * 10, "weight_decay": 1.0},
@@ -259,6 +262,23 @@ def test_norms_that_begin_far_below_the_rest_are_warned_of():
     refined = refine(norms, smoothing=0.01)
     assert refined(100) < 0.5 * refined(0)
     assert any("begins in a spike" in warning for warning in refined.diagnostics.warnings)
+
+
+def test_with_a_warm_up_what_was_recorded_in_it_is_left_out():
+    spiky = np.concatenate([np.full(20, 0.05), falling(980)])
+    refined = refine(spiky, smoothing=0.01, warmup=20)
+    after = refine(falling(980), smoothing=0.01)
+    assert refined.to_dict() == after.resample(1000).with_warmup(20).to_dict()
+    assert refined.diagnostics == after.diagnostics
+    assert refined.places[0] == 0.02
+    assert refined(19) < refined(20) == after(0)
+
+
+@pytest.mark.parametrize("warmup", [10, 0.1])
+def test_constant_norms_after_a_warm_up_give_linear_decay_after_it(warmup):
+    refined = refine(np.ones(100), total_steps=400, warmup=warmup)
+    assert refined.warmup == warmup
+    assert np.allclose(refined.factors(), linear(400).with_warmup(warmup).factors(), rtol=1e-12)
 
 
 def test_norms_that_follow_the_learning_rate_are_objected_to():

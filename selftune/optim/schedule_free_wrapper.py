@@ -17,6 +17,8 @@ from selftune.optim.execution import LOW_PRECISION, uncompiled
 from selftune.optim.sequences import own_share
 from selftune.optim.wrapping import OWN, BothStates, without_global_hooks, without_gradients
 
+BETA, R = OWN + "beta", OWN + "r"
+
 
 class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
     """Schedule-Free averaging of the steps of any torch optimizer.
@@ -34,6 +36,8 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
 
     beta: the interpolation between z (at 0) and x (at 1).
     r: the averaging weight of a step is (its number)^r * (largest lr so far)^2.
+    Both are options of the groups too, `schedule_free_beta` and `schedule_free_r`, which may
+    differ, and which a checkpoint restores.
     Defaults are those of the schedulefree package's wrapper. State beside the base's: x and z,
     2 words per parameter; x is float32 for bfloat16 and float16 parameters.
 
@@ -45,8 +49,6 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
     _counted: Sequence[tuple[Cohort, State]] = ()
 
     def __init__(self, base: torch.optim.Optimizer, beta: float = 0.9, r: float = 0.0) -> None:
-        require(0 <= beta <= 1, "beta", beta, "[0, 1]")
-        require(0 <= r < float("inf"), "r", r, "[0, inf)")
         ours = isinstance(base, Optimizer)
         averages = ours and type(base).to_evaluation is not Optimizer.to_evaluation
         if averages or isinstance(base, ScheduleFree | torch.optim.LBFGS):
@@ -65,11 +67,19 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         pass  # from torch's constructor, an empty one
 
     def add_param_group(self, param_group: Group) -> None:
+        beta, r = param_group.get(BETA, self.beta), param_group.get(R, self.r)
+        require(0 <= beta <= 1, "beta", beta, "[0, 1]")
+        require(0 <= r < float("inf"), "r", r, "[0, inf)")
         if not any(param_group is group for group in self.base.param_groups):
             self.base.add_param_group(param_group)
+        self._take_groups()
+
+    def _take_groups(self) -> None:
         self.param_groups = self.base.param_groups
         for group in self.param_groups:
             group.setdefault("train_mode", True)
+            group.setdefault(BETA, self.beta)
+            group.setdefault(R, self.r)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None, loss: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -188,7 +198,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         }
         state = {i: base for i, base in of_base.items() if base}
         self.base.load_state_dict({**state_dict, "state": state})
-        self.param_groups = self.base.param_groups
+        self._take_groups()
         self.own.clear()
         params = [p for group in self.param_groups for p in group["params"]]
         for i, p in zip(saved, params, strict=True):
@@ -223,7 +233,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
     def _to_y(self, members: list[Cohort]) -> None:
         for b in _buckets(members):
             wide = b.x.tensors[0].dtype
-            b.param.copy_(b.x.lerp(b.z.to(wide), 1 - self.beta))
+            b.param.copy_(b.x.lerp(b.z.to(wide), 1 - b.group[BETA]))
 
     def _cohorts(self, members: list[Tensor]) -> list[Cohort]:
         among = set(members)
@@ -238,7 +248,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
 
     def _share(self, group: Group, counts: State) -> State:
         counts["step"] += 1
-        return {"c": own_share({"r": self.r}, lr_of(group), counts)}
+        return {"c": own_share({"r": group[R]}, lr_of(group), counts)}
 
 
 def _skipped_steps(base: torch.optim.Optimizer) -> int:

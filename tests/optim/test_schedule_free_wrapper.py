@@ -134,6 +134,34 @@ def test_a_copy_goes_on_identically(base, copied):
     assert twin.param_groups is twin.base.param_groups
 
 
+def test_a_checkpoint_brings_its_beta_and_r():
+    problem, optimizer = wrapped(BASES["SGD"], beta=0.7, r=2.0)
+    train(problem, optimizer, 5)
+    saved = copy.deepcopy(optimizer.state_dict())
+    twin = Valley.random(SHAPES, 0)
+    twin.start[:] = [p.detach().clone().requires_grad_() for p in problem.start]
+    twin.generator.set_state(problem.generator.get_state())
+    resumed = ScheduleFree(BASES["SGD"](twin.start))
+    resumed.load_state_dict(saved)
+    train(problem, optimizer, 5)
+    train(twin, resumed, 5)
+    assert all(map(torch.equal, problem.start, twin.start))
+
+
+def test_groups_may_differ_in_beta_and_r():
+    p, q = (torch.ones(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    groups = [{"params": [p]}, {"params": [q], "schedule_free_beta": 0.0}]
+    optimizer = ScheduleFree(torch.optim.SGD(groups, lr=0.1), beta=1.0)
+    for _ in range(2):
+        p.grad, q.grad = torch.ones_like(p), torch.ones_like(q)
+        optimizer.step()
+    assert p.tolist() == pytest.approx([0.85] * 3)  # x, the mean of the iterates .9 and .8
+    assert q.tolist() == pytest.approx([0.8] * 3)  # z, the last of them
+    with pytest.raises(ValueError, match=r"beta must lie in \[0, 1\], got 2"):
+        optimizer.add_param_group({"params": [torch.ones(1)], "schedule_free_beta": 2})
+    assert len(optimizer.param_groups) == len(optimizer.base.param_groups) == 2
+
+
 def test_it_is_an_optimizer_to_torch():
     problem, optimizer = wrapped(BASES["AdamW"])
     calls = []

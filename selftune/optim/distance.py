@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from selftune.optim.base import Group, lr_of, require
+from selftune.optim.sharding import is_flattened
 from selftune.sharded import is_sharded
 from selftune.tensor_list import TensorList
 
@@ -49,10 +50,16 @@ def adam_correction(group: Group, step: int) -> float:
 
 def sliced_start(p: Tensor, slice_p: int) -> dict[str, Tensor]:
     """Prodigy's p0 and s, for every `slice_p`-th element."""
-    if slice_p > 1 and is_sharded(p):
-        raise ValueError(f"slice_p must be 1 for sharded parameters, got {slice_p}")
     (p0,) = TensorList([p.detach()]).every(slice_p).clone()
     return {"p0": p0, "s": torch.zeros_like(p0)}
+
+
+def check_sample(group: Group) -> None:
+    """The check of `slice_p`: every rank would sample its own part, from its own beginning."""
+    slice_p = group["slice_p"]
+    require(slice_p >= 1, "slice_p", slice_p, "[1, inf)")
+    if slice_p > 1 and any(is_sharded(p) or is_flattened(p) for p in group["params"]):
+        raise ValueError(f"slice_p must be 1 for sharded parameters, got {slice_p}")
 
 
 def largest_lr(groups: list[Group]) -> float:

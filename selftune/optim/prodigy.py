@@ -14,6 +14,7 @@ from selftune.optim.distance import (
     adam_correction,
     add_distance,
     check_distance,
+    check_sample,
     largest_lr,
     learn_prodigys_distance,
     require_alike,
@@ -85,7 +86,7 @@ class Prodigy(Optimizer):
         require(beta3 is None or 0 <= beta3 < 1, "beta3", beta3, "[0, 1)")
         require(0 < d_coef < math.inf, "d_coef", d_coef, "(0, inf)")
         check_adam(group)
-        require(group["slice_p"] >= 1, "slice_p", group["slice_p"], "[1, inf)")
+        check_sample(group)
         check_distance(group)
         first, own = (
             {**g, "beta3, or sqrt(betas[1])": _beta3(g)} for g in (self.param_groups[0], group)

@@ -12,6 +12,7 @@ from selftune.optim.base import Bucket, Group, Optimizer, State, lr_of, require,
 from selftune.optim.distance import (
     add_distance,
     check_distance,
+    check_sample,
     largest_lr,
     learn_prodigys_distance,
     require_alike,
@@ -92,7 +93,7 @@ class ScheduleFreeProdigy(Optimizer):
         check_averaging(group, beta1, "betas[0]")
         require(0 <= beta2 < 1, "betas[1]", beta2, "[0, 1)")
         require(0 < d_coef < math.inf, "d_coef", d_coef, "(0, inf)")
-        require(group["slice_p"] >= 1, "slice_p", group["slice_p"], "[1, inf)")
+        check_sample(group)
         require_nonnegative(group, "eps")
         check_distance(group)
         first, own = ({**g, "betas[1]": g["betas"][1]} for g in (self.param_groups[0], group))

@@ -13,7 +13,7 @@ from contract import CLASSES, WRAPPED, with_decay
 
 from benchmarks.ranks import in_worlds, on_ranks
 from benchmarks.sharding import BATCH, EVEN, FOUR, TWO, WAYS, Run, Runner, apart, train
-from selftune.optim import Optimizer
+from selftune.optim import Optimizer, Prodigy
 
 # By default these begin with steps so small that 20 of them show nothing.
 LARGER = {"DAdaptAdaGrad": {"d0": 1e-2}, "LDoG": {"reps_rel": 1e-2}}
@@ -116,7 +116,8 @@ def test_ranks_talk_once_before_a_step_and_learners_once_after_it(worlds, world_
 
 def refusals() -> dict[str, str | None]:
     """What is said where an optimizer is not told that it holds a part, as one rank."""
-    said = {}
+    sample = {"Prodigy": Runner(Prodigy, {"slice_p": 11})}
+    said = {"sample": train(sample, "FSDP1")["Prodigy"].error}
     for way in ("ZeRO", "FSDP1"):
         WAYS[way] = replace(WAYS[way], partitioned=False)
         said[way] = train({"AdamW": LIST["AdamW"]}, way)["AdamW"].error
@@ -126,6 +127,8 @@ def refusals() -> dict[str, str | None]:
 def test_a_part_of_the_parameters_that_does_not_say_so_is_refused():
     dividers = {"ZeRO": "ZeroRedundancyOptimizer", "FSDP1": "FullyShardedDataParallel"}
     for said in on_ranks(2, refusals):
+        sample = said.pop("sample")
+        assert sample == "ValueError: slice_p must be 1 for sharded parameters, got 11"
         assert said == {
             way: f"ValueError: {divider} gives AdamW this rank's part of the parameters without "
             "its telling; use selftune.optim.partitioned(AdamW), or fully_shard"

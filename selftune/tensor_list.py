@@ -154,6 +154,18 @@ class TensorList:
         norms = torch._foreach_norm(self.tensors, ord, dtype)
         return torch.linalg.vector_norm(torch.stack(norms), ord)
 
+    def sum_of_squares(self) -> Tensor:
+        """Over all elements, a 0-d tensor that is finite if they and their squares are.
+
+        Its last digits may differ from one call to the next.
+        """
+        first = self.tensors[0]
+        if not first.is_cpu or first.dtype.itemsize < 4:
+            return self.norm() ** 2
+        # On a CPU multi-tensor norms take half as long again, and depend on no alignment.
+        squares = [torch.dot(t.flatten(), t.flatten()) for t in self.tensors]
+        return squares[0] if len(squares) == 1 else torch.stack(squares).sum()
+
     def norms(self) -> Tensor:
         """The 2-norm of each tensor: one dimension, an entry per tensor."""
         return torch.stack(torch._foreach_norm(self.tensors))

@@ -156,6 +156,26 @@ def test_norm_of_infinite_order_is_the_largest_magnitude():
     assert TensorList(tensors).norm(math.inf) == 7
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shapes", [[(2, 3)], [(2, 3), (4,), ()]])
+def test_the_sum_of_squares_is_finite_if_they_all_are(dtype, shapes):
+    # Largest first: of float16 the square of it would not fit into float16.
+    tensors = [torch.full(shape, 4.0, dtype=dtype) for shape in shapes]
+    tensors[0][0, 0] = 6e4
+    elements = torch.cat([tensor.double().flatten() for tensor in tensors])
+    torch.testing.assert_close(
+        TensorList(tensors).sum_of_squares().double(), elements.square().sum(), rtol=1e-6, atol=0
+    )
+    for value in (math.nan, math.inf, -math.inf):
+        tensors[-1].flatten()[-1] = value
+        assert not TensorList(tensors).sum_of_squares().isfinite()
+
+
+def test_the_sum_of_squares_overflows_where_a_square_does():
+    tensors = [torch.ones(3), torch.full((3,), 1e20)]
+    assert not TensorList(tensors).sum_of_squares().isfinite()
+
+
 def test_norms_are_the_euclidean_ones_of_each_tensor():
     tensors = [torch.tensor([3.0, 4.0]), torch.tensor(-2.0), torch.zeros(0)]
     assert TensorList(tensors).norms().tolist() == [5, 2, 0]
@@ -181,7 +201,10 @@ LIST, NUMBER = "a list", "a 0-d tensor"
 every_call = pytest.mark.parametrize(
     ("method", "operands", "options"),
     [
-        *((name, [], {}) for name in ("clone", "sqrt", "sqrt_", "norm", "norms", "sum")),
+        *(
+            (name, [], {})
+            for name in ("clone", "sqrt", "sqrt_", "norm", "norms", "sum", "sum_of_squares")
+        ),
         *((name, [LIST], {}) for name in ("copy_", "sub", "dot", "maximum_", *ELEMENTWISE)),
         *((name, [NUMBER], {}) for name in ELEMENTWISE),
         *((name, [2.0], {}) for name in ELEMENTWISE),

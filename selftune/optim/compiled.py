@@ -125,10 +125,10 @@ def run_compiled(
     """Run a rule on the buckets that `joined` made of a cohort; yields the sums of each."""
     device = parts[0].param.tensors[0].device
     layouts, flat, constants = _laid_out([options, numbers], device)
+    names = tuple(name for name, value in vars(parts[0]).items() if isinstance(value, TensorList))
+    kernel = _kernel(rule, device.type, names, layouts, constants)
     for b in parts:
-        lists = {name: value for name, value in vars(b).items() if isinstance(value, TensorList)}
-        kernel = _kernel(rule, device.type, tuple(lists), layouts, constants)
-        yield kernel([value.tensors[0] for value in lists.values()], flat, ok)
+        yield kernel([getattr(b, name).tensors[0] for name in names], flat, ok)
 
 
 @functools.cache

@@ -230,14 +230,14 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     random.seed(0)
     print(f"torch {torch.__version__}, {options.threads} threads, {options.rounds} rounds")
+    load = os.getloadavg()[0]
     for name in PROBLEMS if options.problem == "all" else [options.problem]:
-        load = os.getloadavg()[0]
         measure(name, PROBLEMS[name](), options)
-        if load > 0.5:
-            print(
-                f"\nThe machine was busy (load {load:.1f} of {os.cpu_count()} cores at the start): "
-                "the counts are exact, the times are not to be trusted."
-            )
+    if load > 0.5:
+        print(
+            f"\nThe machine was busy (load {load:.1f} of {os.cpu_count()} cores at the start): "
+            "the counts are exact, the times are not to be trusted."
+        )
 
 
 if __name__ == "__main__":

@@ -162,7 +162,7 @@ class TensorList:
         first = self.tensors[0]
         if not first.is_cpu or first.dtype.itemsize < 4:
             return self.norm() ** 2
-        # On a CPU multi-tensor norms take half as long again, and depend on no alignment.
+        # On a CPU multi-tensor norms take longer; their digits depend on no alignment.
         squares = [torch.dot(t.flatten(), t.flatten()) for t in self.tensors]
         return squares[0] if len(squares) == 1 else torch.stack(squares).sum()
 

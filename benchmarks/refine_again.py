@@ -3,8 +3,9 @@
     python -m benchmarks.refine_again --workload translation_transformer [--method nadamw]
         [--budget 1] [--rounds 3]
 
-A run with linear decay records its norms; its refined schedule runs and records; and so on. What
-plain refinement finds depends on the schedule that recorded, so it moves on from round to round.
+A run with linear decay records its norms; its refined schedule runs and records; and so on, all
+with one warm-up. What plain refinement finds depends on the schedule that recorded, so it moves on
+from round to round.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from eval.methods import METHODS
 from eval.results import Record
 from eval.trial import Trial, run_trial
 from eval.workloads import WORKLOADS
-from selftune.schedules import Schedule, linear, refine
+from selftune.schedules import Schedule, refine
 from selftune.schedules.refinement import Refined
 
 MODES = ("auto", "none")
@@ -51,17 +52,19 @@ def main(workload: str, method: str, budget: float, rounds: int) -> None:
         along=Along(record_norms=True),
     )
     steps, metric = trial.steps, trial.workload.metric.name
-    first = recorded(trial, with_warmup("linear", steps))
+    decay = with_warmup("linear", steps)
+    first = recorded(trial, decay)
     print(f"{workload}, {method}, {steps} steps; {metric} {first['final_validation']:.4g} linear")
     print(f"round  {'decouple':12} moved   from linear  model holds  {metric} of the recording")
     for mode in MODES:
         record, before = first, None
         for number in range(1, rounds + 1):
-            refined: Refined = refine(from_json(record["norms"]), steps, decouple=mode)
+            norms = from_json(record["norms"])
+            refined: Refined = refine(norms, steps, decouple=mode, warmup=decay.warmup_steps)
             moved = "" if before is None else f"{distance(refined, before):.3f}"
             d = refined.diagnostics
             holds = {None: "-", True: "yes", False: "NO"}[d.model_holds]
-            away = distance(refined, linear(steps))
+            away = distance(refined, decay)
             print(
                 f"{number:<6} {d.decouple:12} {moved:7} {away:<12.3f} {holds:12} "
                 f"{record['final_validation']:.4g}",

@@ -8,7 +8,6 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from selftune.schedules import Schedule, ScheduleLR, refine, transfer_lr
-from selftune.schedules.form import steps_of
 
 from ..along import Along, from_json
 from ..command import in_a_line
@@ -111,7 +110,7 @@ def _refined(trial: Trial, records: Sequence[Record]) -> Trial:
     recording = next(r for r in records if key(r) == (trial.workload.name, name, trial.study))
     if recording["outcome"] != "done":
         raise ValueError(f"{name}, which records its norms, failed: {recording['reason']}")
-    warmup = trial.build.schedule.warmup
+    warmup = trial.build.schedule.warmup_steps
     schedule = refine(from_json(recording["norms"]), trial.steps, warmup=warmup)
     objections = list(schedule.diagnostics.warnings)
     return replace(
@@ -151,9 +150,7 @@ def _warmup(own: Schedule | None) -> float:
     """The share of the run that the method warms up for."""
     if own is None:
         return WARMUP
-    if own.total_steps is None:
-        return 0.0
-    return steps_of(own.warmup, own.total_steps) / own.total_steps
+    return own.warmup_steps / own.total_steps if own.total_steps else 0.0
 
 
 def _method(method: str, schedule: str) -> str:

@@ -162,9 +162,9 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
         return joined(cohort) if compiled else list(cohort.buckets(grads=True))
 
     def _measured(self, b: Bucket) -> list[Tensor]:
-        """What is finite if all gradients and their squares are, then the rule's sums."""
+        """A norm that is finite if all gradients and their squares are, then the rule's sums."""
         rule_has_any = self.measure is not Optimizer.measure
-        return [b.grad.sum_of_squares(), *(self.measure(in_float32(b)) if rule_has_any else ())]
+        return [b.grad.rough_norm(), *(self.measure(in_float32(b)) if rule_has_any else ())]
 
     @property
     def verdict(self) -> Verdict | None:

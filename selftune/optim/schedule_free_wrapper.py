@@ -36,8 +36,8 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
 
     beta: the interpolation between z (at 0) and x (at 1).
     r: the averaging weight of a step is (its number)^r * (largest lr so far)^2.
-    Both are options of the groups too, `schedule_free_beta` and `schedule_free_r`, which may
-    differ, and which a checkpoint restores.
+    They are in the groups as `schedule_free_beta` and `schedule_free_r`: a checkpoint restores
+        them, and added groups may have their own.
     Defaults are those of the schedulefree package's wrapper. State beside the base's: x and z,
     2 words per parameter; x is float32 for bfloat16 and float16 parameters.
 
@@ -53,9 +53,13 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         averages = ours and type(base).to_evaluation is not Optimizer.to_evaluation
         if averages or isinstance(base, ScheduleFree | torch.optim.LBFGS):
             raise ValueError(f"ScheduleFree cannot wrap {type(base).__name__}; use it by itself")
-        self.base, self.beta, self.r = base, beta, r
+        averaging = {BETA: beta, R: r}
+        _check(averaging)
+        for group in base.param_groups:
+            group.update(averaging)
+        self.base = base
         self.own: dict[Tensor, State] = {}
-        super().__init__(base.param_groups, base.defaults)
+        super().__init__(base.param_groups, {**base.defaults, **averaging})
 
     @property
     def state(self) -> Mapping[Tensor, State]:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -67,19 +71,14 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         pass  # from torch's constructor, an empty one
 
     def add_param_group(self, param_group: Group) -> None:
-        beta, r = param_group.get(BETA, self.beta), param_group.get(R, self.r)
-        require(0 <= beta <= 1, "beta", beta, "[0, 1]")
-        require(0 <= r < float("inf"), "r", r, "[0, inf)")
+        for name in (BETA, R):
+            param_group.setdefault(name, self.defaults[name])
+        _check(param_group)
         if not any(param_group is group for group in self.base.param_groups):
             self.base.add_param_group(param_group)
-        self._take_groups()
-
-    def _take_groups(self) -> None:
         self.param_groups = self.base.param_groups
         for group in self.param_groups:
             group.setdefault("train_mode", True)
-            group.setdefault(BETA, self.beta)
-            group.setdefault(R, self.r)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None, loss: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -197,8 +196,12 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
             for i, state in state_dict["state"].items()
         }
         state = {i: base for i, base in of_base.items() if base}
+        before = self.param_groups
         self.base.load_state_dict({**state_dict, "state": state})
-        self._take_groups()
+        self.param_groups = self.base.param_groups
+        for group, old in zip(self.param_groups, before, strict=True):
+            for name in ("train_mode", BETA, R):  # a checkpoint of the base alone has none of them
+                group.setdefault(name, old[name])
         self.own.clear()
         params = [p for group in self.param_groups for p in group["params"]]
         for i, p in zip(saved, params, strict=True):
@@ -212,7 +215,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         self.settle()
-        names = ("base", "beta", "r", "own", "param_groups", "defaults")
+        names = ("base", "own", "param_groups", "defaults")
         return {name: getattr(self, name) for name in names}
 
     @torch.no_grad()
@@ -249,6 +252,11 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
     def _share(self, group: Group, counts: State) -> State:
         counts["step"] += 1
         return {"c": own_share({"r": group[R]}, lr_of(group), counts)}
+
+
+def _check(group: Group) -> None:
+    require(0 <= group[BETA] <= 1, "beta", group[BETA], "[0, 1]")
+    require(0 <= group[R] < float("inf"), "r", group[R], "[0, inf)")
 
 
 def _skipped_steps(base: torch.optim.Optimizer) -> int:

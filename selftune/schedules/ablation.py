@@ -42,8 +42,8 @@ def ablate(
     averages: profiles by name. They ride along: one run serves all of one schedule and seed.
     seeds: how many, or which.
     refine_from: a schedule whose runs record gradient norms; the schedule "refined" is made of
-        them, for each seed of its own recording, with the same warm-up; nan where that one
-        diverged.
+        them, for each seed of its own recording, after a warm-up of the same length; nan where
+        that one diverged.
     tuned_with: the schedule that the learning rate was tuned with; the others get theirs by
         `transfer_lr`. If None, all have the same peak.
     out: a folder for outcomes, norms, table and picture. The same call goes on where an earlier
@@ -102,7 +102,7 @@ class _Plan:
         averages = {name: profile.describe() for name, profile in self.averages.items()}
         own = {name: self._at_its_peak(s).to_dict() for name, s in self.schedules.items()}
         if self.refine_from:
-            warmup = self.schedules[self.refine_from].warmup
+            warmup = self.schedules[self.refine_from].warmup_steps
             own[REFINED] = {"refined_from": own[self.refine_from], "warmup": warmup}
         definitions = {name: {"schedule": own[name], "averages": averages} for name in own}
         object.__setattr__(self, "_definitions", definitions)
@@ -121,7 +121,7 @@ class _Plan:
 
     def outcome(self, train: Train, name: str, seed: int, file: AblationFile) -> Outcome:
         if name == REFINED and self.refine_from:
-            warmup = self.schedules[self.refine_from].warmup
+            warmup = self.schedules[self.refine_from].warmup_steps
             try:
                 schedule = refine(file.norms(seed), warmup=warmup)
             except ValueError as reason:  # the recording run diverged

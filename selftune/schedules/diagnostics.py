@@ -161,7 +161,8 @@ def _objections(
     if begins_in_a_spike:
         yield (
             "the first norms are far smaller than the rest, as where layers begin at zero: the "
-            "schedule begins in a spike and is small from there; do not use it, give warmup="
+            "schedule begins in a spike and is small from there; do not use it, but refine after "
+            "a warm-up, or a longer one"
         )
     if d.predicted_gain > 2:
         yield "the predicted gain rests on a few extreme norms; do not believe it"

@@ -24,6 +24,10 @@ class Form(ABC):
     def at(self, step: int, total_steps: int | None) -> float:
         """The multiplier at a step in [0, total_steps]; None: a run without an end."""
 
+    def warmup_steps(self, total_steps: int | None) -> int:
+        """How many steps of the run are a linear warm-up."""
+        return 0
+
     def check(self, total_steps: int) -> None:  # noqa: B027
         """Raise ValueError where the form does not fit into so many steps."""
 
@@ -72,6 +76,9 @@ class Warmup(Form):
         rung = self.start + (1 - self.start) * ((step + 1) / (steps + 1))
         return rung * self.form.at(0, max(1, rest) if rest is not None else None)
 
+    def warmup_steps(self, total_steps: int | None) -> int:
+        return steps_of(self.length, total_steps)
+
     def check(self, total_steps: int) -> None:
         require_room(self.length, "the length of a warm-up", total_steps)
         self.form.check(total_steps - steps_of(self.length, total_steps))
@@ -90,6 +97,9 @@ class Product(Form):
 
     def at(self, step: int, total_steps: int | None) -> float:
         return self.one.at(step, total_steps) * self.other.at(step, total_steps)
+
+    def warmup_steps(self, total_steps: int | None) -> int:
+        return max(self.one.warmup_steps(total_steps), self.other.warmup_steps(total_steps))
 
     def check(self, total_steps: int) -> None:
         self.one.check(total_steps)
@@ -115,6 +125,10 @@ class Sequence(Form):
             return self.first.at(step, change)
         return self.second.at(step - change, total_steps - change)
 
+    def warmup_steps(self, total_steps: int | None) -> int:
+        assert total_steps is not None, "a sequence has an end"
+        return self.first.warmup_steps(round(self.share * total_steps))
+
     def check(self, total_steps: int) -> None:
         change = round(self.share * total_steps)
         self.first.check(change)
@@ -135,6 +149,10 @@ class Beginning(Form):
     def at(self, step: int, total_steps: int | None) -> float:
         assert total_steps is not None, "a beginning has an end"
         return self.form.at(step, round(total_steps / self.share))
+
+    def warmup_steps(self, total_steps: int | None) -> int:
+        assert total_steps is not None, "a beginning has an end"
+        return min(total_steps, self.form.warmup_steps(round(total_steps / self.share)))
 
     def check(self, total_steps: int) -> None:
         self.form.check(round(total_steps / self.share))

@@ -63,12 +63,18 @@ class NormLog:
         if not len(self.steps):
             return
         if not self.total_steps:
-            # From 0 to T - d or from d to T, at distance d: T steps in both cases.
-            begin = min(self.steps[0], self.spacing)
-            total = round(self.steps[-1] - begin + self.spacing)
+            total = round(self.steps[-1] - self.begin + self.spacing)
             object.__setattr__(self, "total_steps", total)
         if self.steps[-1] > self.total_steps:
             raise ValueError(f"a record of step {self.steps[-1]} in {self.total_steps} steps")
+
+    @property
+    def begin(self) -> float:
+        """What the run's first step is called: 0, or 1, or the distance d between records.
+
+        Records from 0 to T - d and from d to T are of T steps in both cases.
+        """
+        return min(float(self.steps[0]), self.spacing)
 
     @property
     def spacing(self) -> float:
@@ -76,8 +82,8 @@ class NormLog:
         return float(np.median(np.diff(self.steps))) if len(self.steps) > 1 else 1.0
 
     def after(self, step: int) -> NormLog:
-        """What was recorded from this step on, as the log of a run that began with it."""
-        kept = self.steps >= step
+        """What was recorded after so many steps, as the log of a run that began then."""
+        kept = self.steps - self.begin >= step
         return replace(
             self,
             steps=self.steps[kept] - step,

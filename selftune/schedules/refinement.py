@@ -34,7 +34,8 @@ class Refined(Schedule):
     places: fractions of the run to which the arrays below belong.
     norms, smoothed: gradient norms that went in, decoupled, before and after smoothing.
     weights: w of the theorem, the largest being 1: with gradients held fixed, the last iterate
-        under the schedule is the average of the iterates of steps w, weighted with w.
+        under the schedule, or under what comes after its warm-up, is the average of the iterates
+        of steps w, weighted with w.
     """
 
     diagnostics: Diagnostics = field(compare=False, repr=False)
@@ -90,8 +91,8 @@ def refine(
     warmup = exact(warmup)
     require_length(warmup, "warmup")
     whole, warmup_steps = log.total_steps, steps_of(warmup, log.total_steps)
-    if warmup_steps and whole:
-        require_room(warmup, "warmup", whole - 1)
+    if len(log.steps) and warmup_steps:
+        require_room(warmup_steps, "warmup", whole - 1)
         log = log.after(warmup_steps)
     kind, name = _kind(log, kind)
     mode = choose(log, decouple)
@@ -122,7 +123,7 @@ def refine(
             num_capped,
             decayed=log.weight_decay != 0,
         ),
-        places=(warmup_steps + log.total_steps * series.places) / max(1, whole),
+        places=(warmup_steps + log.total_steps * series.places) / whole,
         norms=np.exp(series.log_norms + series.log_weight_norms),
         smoothed=np.exp(smoothed),
         weights=weights,

@@ -117,9 +117,9 @@ class Schedule(_Unwritable):
     # -- what is known of it ------------------------------------------------------------------
 
     @property
-    def warmup(self) -> int | float:
-        """The length of its linear warm-up, in steps or as a fraction of the run; 0 without."""
-        return self.form.length if isinstance(self.form, Warmup) else 0
+    def warmup_steps(self) -> int:
+        """How many steps its linear warm-up takes; 0 where it has none."""
+        return self.form.warmup_steps(self.total_steps)
 
     def bound(self, gradient_norms: Norms = 1.0, distance: float = 1.0) -> Bound:
         """What convex theory says of a run with it, see `Bound`.

@@ -49,8 +49,7 @@ class Series:
                 f"refinement needs at least 2 gradient norms that are finite and not zero, "
                 f"got {len(records)} of {len(norms)}"
             )
-        begin = min(log.steps[0], log.spacing)  # programs count from 0, or from 1 or a distance
-        at = (log.steps - begin) / log.total_steps
+        at = (log.steps - log.begin) / log.total_steps
         if at[records[0]] > EDGE or at[records[-1]] < 1 - EDGE - log.spacing / log.total_steps:
             raise ValueError(
                 f"usable gradient norms cover the steps {log.steps[records[0]]} to "

@@ -204,7 +204,7 @@ def test_a_refined_trial_has_the_schedule_of_its_own_recording(monkeypatch):
         log = from_json(records()["cosine", trial.study]["norms"])
         assert log.total_steps == 40
         assert trial.build.schedule.to_dict() == refine(log, warmup=1).to_dict()
-        assert trial.build.schedule.warmup == trial.build.tuned_with.warmup == 1  # pyright: ignore
+        assert trial.build.schedule.warmup_steps == trial.build.tuned_with.warmup_steps == 1  # pyright: ignore
 
 
 def test_a_recording_run_is_made_where_none_is_asked_for():

@@ -148,10 +148,27 @@ def test_a_checkpoint_brings_its_beta_and_r():
     assert all(map(torch.equal, problem.start, twin.start))
 
 
-def test_groups_may_differ_in_beta_and_r():
+def test_a_checkpoint_without_beta_and_r_leaves_them_alone():
+    params = [torch.ones(3, requires_grad=True) for _ in range(2)]
+    base = torch.optim.SGD([{"params": [p]} for p in params], lr=0.1)
+    saved = base.state_dict()
+    optimizer = ScheduleFree(base, beta=0.8)
+    optimizer.param_groups[1]["schedule_free_r"] = 2.0
+    optimizer.load_state_dict(saved)
+    assert [group["schedule_free_beta"] for group in base.param_groups] == [0.8, 0.8]
+    assert [group["schedule_free_r"] for group in base.param_groups] == [0.0, 2.0]
+
+
+def test_wrapped_again_a_base_has_the_new_beta():
+    base = torch.optim.SGD([torch.ones(3, requires_grad=True)], lr=0.1)
+    ScheduleFree(base, beta=0.8)
+    assert ScheduleFree(base, beta=0.7).param_groups[0]["schedule_free_beta"] == 0.7
+
+
+def test_an_added_group_may_have_its_own_beta_and_r():
     p, q = (torch.ones(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    groups = [{"params": [p]}, {"params": [q], "schedule_free_beta": 0.0}]
-    optimizer = ScheduleFree(torch.optim.SGD(groups, lr=0.1), beta=1.0)
+    optimizer = ScheduleFree(torch.optim.SGD([p], lr=0.1), beta=1.0)
+    optimizer.add_param_group({"params": [q], "schedule_free_beta": 0.0})
     for _ in range(2):
         p.grad, q.grad = torch.ones_like(p), torch.ones_like(q)
         optimizer.step()

@@ -212,6 +212,7 @@ def test_weights_are_capped_where_norms_nearly_vanish():
         ([1.0] * 10, {"total_steps": 0}, "total_steps must be a whole number"),
         ([1.0] * 10, {"warmup": -1}, r"warmup is a number of steps or a fraction .* got -1"),
         ([1.0] * 10, {"warmup": 10}, "warmup may be at most 9 steps here, got 10"),
+        ([1.0] * 10, {"warmup": 1.0}, "warmup may be at most 9 steps here, got 10"),
         ([], {"warmup": 10}, "the log holds no gradient norms"),
         (
             [1.0] * 10,
@@ -274,10 +275,22 @@ def test_with_a_warm_up_what_was_recorded_in_it_is_left_out():
     assert refined(19) < refined(20) == after(0)
 
 
+COUNTED = range(1000), range(1, 1001), range(0, 1000, 5), range(5, 1001, 5)
+
+
+@pytest.mark.parametrize("steps", COUNTED)
+def test_no_record_of_a_warm_up_counts_however_a_program_counts(steps):
+    spiky = np.concatenate([np.full(20, 0.05), np.ones(980)])
+    log = NormLog(np.array(steps), {"l2": spiky[np.array(steps) - min(steps)]})
+    refined = refine(log, smoothing=0.05, warmup=20)
+    assert refined.total_steps == 1000
+    assert np.allclose(refined.factors(), linear(1000).with_warmup(20).factors(), atol=1e-3)
+
+
 @pytest.mark.parametrize("warmup", [10, 0.1])
 def test_constant_norms_after_a_warm_up_give_linear_decay_after_it(warmup):
     refined = refine(np.ones(100), total_steps=400, warmup=warmup)
-    assert refined.warmup == warmup
+    assert refined.warmup_steps == 40 if warmup == 0.1 else 10
     assert np.allclose(refined.factors(), linear(400).with_warmup(warmup).factors(), rtol=1e-12)
 
 

@@ -175,6 +175,25 @@ def test_a_schedule_without_an_end_warms_up_too():
     assert schedule(304) == 0.5
 
 
+@pytest.mark.parametrize(
+    ("schedule", "steps"),
+    [
+        (linear(100), 0),
+        (linear(100).with_warmup(10), 10),
+        (linear(100).with_warmup(0.1), 10),
+        (linear(100).with_warmup(0.1).resample(400), 40),
+        (0.5 * linear(100).with_warmup(10), 10),
+        (linear(100).with_warmup(10).with_cooldown(0.2), 10),
+        (linear(100).with_warmup(0.1).cut(50), 10),
+        (linear(100).with_warmup(10).cut(5), 5),
+        (linear(100).with_warmup(0.1).then(linear(100)), 10),
+        (inverse_sqrt(100).with_warmup(10), 10),
+    ],
+)
+def test_a_schedule_knows_how_long_it_warms_up(schedule, steps):
+    assert schedule.warmup_steps == steps
+
+
 @pytest.mark.parametrize("warmup", [-1, 11, 1.5])
 def test_a_warm_up_longer_than_the_schedule_is_refused(warmup):
     with pytest.raises(ValueError, match=rf"got {warmup}"):

@@ -1,4 +1,4 @@
-"""From the records of an ablation to ablation.md, ablation.csv and ablation.html."""
+"""From the records of an ablation to ablation.md, .csv and .html, and a picture a method."""
 
 import csv
 from collections.abc import Sequence
@@ -22,9 +22,10 @@ CSV_COLUMNS = (
 
 
 def report(records: Sequence[Record], axes: Axes, out: Path) -> None:
-    """Print the table of an ablation and write its three files into `out`."""
+    """Print the table of an ablation and write its files into `out`."""
     # These import matplotlib; nothing else here needs it.
     from ..page import document, figure, html_table
+    from ..svg import standalone
     from .plots import gains
 
     found = cells(records, axes)
@@ -43,15 +44,23 @@ def report(records: Sequence[Record], axes: Axes, out: Path) -> None:
         print(text_table(gains_table(method, rows)), end="\n\n")
         print(text_table(steps_table(method, rows)), end="\n\n")
     print("".join(f"Note: {note}.\n" for note in notes), end="")
+    pictures = {method: gains(method, rows) for method, rows in grids.items()}
+    for method, picture in pictures.items():
+        (out / f"{method}.svg").write_text(standalone(picture), encoding="utf-8", newline="\n")
     parts = [f"## {table.title}\n\n{markdown_table(table)}\n\n{table.caption}" for table in tables]
     listed = ["\n".join(f"- {note}" for note in notes)] if notes else []
-    (out / "ablation.md").write_text("\n\n".join([f"# {TITLE}", *listed, *parts]) + "\n")
+    shown = [f"![{method}: gains]({method}.svg)\n\n{CAPTION}" for method in methods]
+    (out / "ablation.md").write_text("\n\n".join([f"# {TITLE}", *shown, *listed, *parts]) + "\n")
     _write_csv(out / "ablation.csv", found)
-    shown = [f"<h1>{TITLE}</h1>", *(f'<p class="note">Note: {note}.</p>' for note in notes)]
-    shown += [figure(gains(method, rows), CAPTION) for method, rows in grids.items()]
-    shown += [html_table(table, {}) for table in tables]
-    (out / "ablation.html").write_text(document(TITLE, shown), encoding="utf-8")
-    print(f"written: {', '.join(str(out / f'ablation.{kind}') for kind in ('md', 'csv', 'html'))}")
+    page = [f"<h1>{TITLE}</h1>", *(f'<p class="note">Note: {note}.</p>' for note in notes)]
+    page += [figure(picture, CAPTION) for picture in pictures.values()]
+    page += [html_table(table, {}) for table in tables]
+    (out / "ablation.html").write_text(document(TITLE, page), encoding="utf-8")
+    names = [
+        *(f"ablation.{kind}" for kind in ("md", "csv", "html")),
+        *(f"{m}.svg" for m in methods),
+    ]
+    print(f"written: {', '.join(str(out / name) for name in names)}")
 
 
 def warnings(records: Sequence[Record]) -> list[str]:

@@ -78,6 +78,8 @@ def test_every_schedule_runs_once_a_study_and_is_reported(capsys):
     assert "| cosine | none | - | baseline |" in markdown
     assert "| refined | tail |" in markdown
     assert "<svg" in (folder / "ablation.html").read_text()
+    assert "](nadamw.svg)" in markdown
+    assert (folder / "nadamw.svg").read_text().startswith("<svg")
     with (folder / "ablation.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 * 3 * 2

@@ -290,7 +290,7 @@ def test_no_record_of_a_warm_up_counts_however_a_program_counts(steps):
 @pytest.mark.parametrize("warmup", [10, 0.1])
 def test_constant_norms_after_a_warm_up_give_linear_decay_after_it(warmup):
     refined = refine(np.ones(100), total_steps=400, warmup=warmup)
-    assert refined.warmup_steps == 40 if warmup == 0.1 else 10
+    assert refined.warmup_steps == (40 if warmup == 0.1 else 10)
     assert np.allclose(refined.factors(), linear(400).with_warmup(warmup).factors(), rtol=1e-12)
 
 

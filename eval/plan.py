@@ -38,9 +38,15 @@ def complete(trials: Sequence[Trial], results: Results, jobs: int) -> None:
 
 
 def unfinished(trials: Iterable[Trial], records: Iterable[Record]) -> list[Trial]:
-    """The trials without a record."""
-    done = {key(record) for record in records}
-    return [trial for trial in trials if trial.key not in done]
+    """The trials without a record, or done without the norms that they are to record by now."""
+    found = {key(record): record for record in records}
+
+    def is_left(trial: Trial) -> bool:
+        record = found.get(trial.key, {})
+        unrecorded = record.get("outcome") == "done" and "norms" not in record
+        return not record or (trial.along.record_norms and unrecorded)
+
+    return [trial for trial in trials if is_left(trial)]
 
 
 def refuse_other_rules(trials: Iterable[Trial], records: Iterable[Record], path: Path) -> None:

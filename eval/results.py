@@ -1,5 +1,6 @@
 """The file of finished trials: one JSON object a line, only ever appended to.
 
+Of several records of a trial, which ran again to record what it had not before, the last counts.
 A line is on the disk before the next one is begun, so a kill at any byte costs at most the line
 being written: `Results` cuts such an end off, and its trial can run again.
 """
@@ -58,7 +59,7 @@ class Results:
         while line:
             line = line[self._file.write(line) :]
         os.fsync(self._file.fileno())
-        self.records.append(record)
+        self.records = _latest([*self.records, record])
 
     def close(self) -> None:
         self._file.close()
@@ -101,7 +102,11 @@ def _parse(path: Path, content: bytes) -> tuple[list[Record], int]:
             ) from None
         records.append(record)
         whole += len(line) + 1
-    return records, whole
+    return _latest(records), whole
+
+
+def _latest(records: list[Record]) -> list[Record]:
+    return list({key(record): record for record in records}.values())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -47,7 +47,7 @@ def ablate(
     tuned_with: the schedule that the learning rate was tuned with; the others get theirs by
         `transfer_lr`. If None, all have the same peak.
     out: a folder for outcomes, norms, table and picture. The same call goes on where an earlier
-        one was interrupted.
+        one was interrupted; one with more schedules, seeds or `refine_from` makes what is missing.
     Says on stderr how far it is.
     """
     plan = _Plan(schedules, averages or {}, refine_from, tuned_with)
@@ -56,7 +56,7 @@ def ablate(
         raise ValueError(f"seeds must be at least one, and all different, got {seeds}")
     with AblationFile(None if out is None else Path(out), plan.definition) as file:
         keys = [(name, seed) for seed in chosen for name in plan.names]
-        left = [key for key in keys if key not in file.outcomes]
+        left = [(name, seed) for name, seed in keys if plan.is_left(name, seed, file)]
         progress = _Progress(len(keys), len(left))
         for name, seed in left:
             outcome = plan.outcome(train, name, seed, file)
@@ -119,11 +119,16 @@ class _Plan:
         """What has to be equal for outcomes to be comparable; None: not asked for."""
         return self._definitions.get(name)
 
+    def is_left(self, name: str, seed: int, file: AblationFile) -> bool:
+        """Whether a run is still to be made; again where norms are wanted that it did not keep."""
+        to_refine = name == self.refine_from and (REFINED, seed) not in file.outcomes
+        return (name, seed) not in file.outcomes or (to_refine and not file.has_norms(name, seed))
+
     def outcome(self, train: Train, name: str, seed: int, file: AblationFile) -> Outcome:
         if name == REFINED and self.refine_from:
             warmup = self.schedules[self.refine_from].warmup_steps
             try:
-                schedule = refine(file.norms(seed), warmup=warmup)
+                schedule = refine(file.norms(self.refine_from, seed), warmup=warmup)
             except ValueError as reason:  # the recording run diverged
                 print(f"{REFINED}, seed {seed}, is not trained: {reason}", file=sys.stderr)
                 return Outcome(name, seed, dict.fromkeys([NONE, *self.averages], math.nan), 0.0)
@@ -135,7 +140,7 @@ class _Plan:
         seconds = time.monotonic() - began
         if run.recorder is not None:
             run.recorder.close()
-            file.keep_norms(seed, run.recorder.log)
+            file.keep_norms(name, seed, run.recorder.log)
         elif name == self.refine_from:
             raise ValueError("train must call run.start(model, optimizer), to record its norms")
         return Outcome(name, seed, metrics, seconds)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
+from urllib.parse import quote
 
 from selftune.schedules.norm_log import NormLog
 
@@ -40,7 +41,7 @@ class AblationFile:
     folder: Path | None
     definition: Callable[[str], dict[str, Any] | None]
     outcomes: dict[tuple[str, int], Outcome] = field(default_factory=dict)
-    _norms: dict[int, NormLog] = field(default_factory=dict)
+    _norms: dict[tuple[str, int], NormLog] = field(default_factory=dict)
     _file: TextIO | None = None
 
     def __enter__(self) -> AblationFile:
@@ -76,20 +77,26 @@ class AblationFile:
             self._file.flush()
             os.fsync(self._file.fileno())
 
-    def keep_norms(self, seed: int, log: NormLog) -> None:
-        self._norms[seed] = log
+    def keep_norms(self, schedule: str, seed: int, log: NormLog) -> None:
+        self._norms[schedule, seed] = log
         if self.folder is not None:
-            log.save(self._norms_path(self.folder, seed))
+            path = _norms_path(self.folder, schedule, seed)
+            part = path.with_name(f"part-{path.name}")
+            log.save(part)
+            part.replace(path)
 
-    def norms(self, seed: int) -> NormLog:
-        """What the recording run of a seed left."""
-        if seed not in self._norms:
+    def has_norms(self, schedule: str, seed: int) -> bool:
+        if self.folder is None:
+            return (schedule, seed) in self._norms
+        return _norms_path(self.folder, schedule, seed).exists()
+
+    def norms(self, schedule: str, seed: int) -> NormLog:
+        """What the run of a schedule and a seed recorded."""
+        if (schedule, seed) not in self._norms:
             assert self.folder is not None, "norms are recorded before they are asked for"
-            self._norms[seed] = NormLog.load(self._norms_path(self.folder, seed))
-        return self._norms[seed]
-
-    def _norms_path(self, folder: Path, seed: int) -> Path:
-        return folder / f"norms-{seed}.csv.gz"
+            path = _norms_path(self.folder, schedule, seed)
+            self._norms[schedule, seed] = NormLog.load(path)
+        return self._norms[schedule, seed]
 
     def _read(self, path: Path) -> int:
         """Take in the outcomes; answers with how many bytes of the file are whole lines."""
@@ -109,8 +116,13 @@ class AblationFile:
                     f"{_first_difference(before, now)}; choose another out="
                 )
             metrics = {n: math.nan if v is None else v for n, v in data["metrics"].items()}
+            # A later line is of a run that was made again, to record its norms.
             self.outcomes[name, seed] = Outcome(name, seed, metrics, data["seconds"])
         return sum(len(line) + 1 for line in lines)
+
+
+def _norms_path(folder: Path, schedule: str, seed: int) -> Path:
+    return folder / f"norms-{quote(schedule, safe=' ')}-{seed}.csv.gz"  # a name may have slashes
 
 
 def _lock(file: TextIO, path: Path) -> None:

@@ -107,6 +107,23 @@ def test_the_same_command_goes_on_and_another_is_refused(monkeypatch, capsys):
     assert "runs/ablation/results.jsonl holds nadamw/cosine" in capsys.readouterr().err
 
 
+def test_a_refined_schedule_added_later_has_the_recording_run_made_again(monkeypatch):
+    assert run("--ablate", "schedule=cosine,constant; averaging=none") == 0
+    before, made = records(), []
+    monkeypatch.setattr("eval.plan.run", lambda t, *o: (made.extend(t), run_here(t, *o)))
+    for _ in range(2):
+        assert run("--ablate", "schedule=cosine,constant,refined; averaging=none") == 0
+    assert [(trial.details["schedule"], trial.study) for trial in made] == [
+        ("cosine", 0),
+        ("cosine", 1),
+        (REFINED, 0),
+        (REFINED, 1),
+    ]
+    assert len(read(Path("runs/ablation/results.jsonl"))) == len(records()) == 6
+    for schedule_and_study, record in before.items():
+        assert records()[schedule_and_study]["curve"] == record["curve"]
+
+
 def test_a_dry_run_shows_every_schedule(capsys):
     assert run("--ablate", ALL, "--dry-run") == 0
     out = capsys.readouterr().out

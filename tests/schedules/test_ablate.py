@@ -150,7 +150,7 @@ def test_each_seed_is_refined_from_its_own_recording(tmp_path):
     refined = [run for run in training.runs if run.schedule not in SCHEDULES.values()]
     assert [run.seed for run in refined] == [0, 1]
     for run in refined:
-        log = NormLog.load(tmp_path / f"norms-{run.seed}.csv.gz")
+        log = NormLog.load(tmp_path / f"norms-constant-{run.seed}.csv.gz")
         assert log.total_steps == T
         assert run.schedule.to_dict() == refine(log).to_dict()
     assert refined[0].schedule != refined[1].schedule
@@ -160,7 +160,7 @@ def test_a_refined_schedule_keeps_the_warm_up_of_the_one_that_recorded(tmp_path)
     training = Training()
     warmed_up = {"linear": linear(T).with_warmup(0.1)}
     ablate(training, warmed_up, seeds=1, refine_from="linear", out=tmp_path)
-    log = NormLog.load(tmp_path / "norms-0.csv.gz")
+    log = NormLog.load(tmp_path / "norms-linear-0.csv.gz")
     assert training.runs[-1].schedule.to_dict() == refine(log, warmup=T // 10).to_dict()
 
 
@@ -239,6 +239,26 @@ def test_more_seeds_and_schedules_can_be_added_later(tmp_path):
     table = ablate(fewer, SCHEDULES, seeds=1, out=tmp_path)
     assert fewer.runs == []
     assert len(table.cells) == 2
+
+
+def test_a_refined_schedule_added_later_has_the_recording_run_made_again(tmp_path):
+    ablate(Training(), SCHEDULES, seeds=2, out=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        ablate(Training(fail_at=1), SCHEDULES, seeds=2, refine_from="linear", out=tmp_path)
+    rest = Training()
+    table = ablate(rest, SCHEDULES, seeds=2, refine_from="linear", out=tmp_path)
+    assert [run.seed for run in rest.runs] == [0, 1, 1]  # linear of seed 0 has its norms by now
+    assert table == ablate(Training(), SCHEDULES, seeds=2, refine_from="linear")
+    rest = Training()
+    assert ablate(rest, SCHEDULES, seeds=2, refine_from="linear", out=tmp_path) == table
+    assert rest.runs == []
+
+
+def test_norms_of_one_schedule_do_not_serve_for_another(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        ablate(Training(fail_at=2), SCHEDULES, seeds=1, refine_from="linear", out=tmp_path)
+    table = ablate(Training(), SCHEDULES, seeds=1, refine_from="constant", out=tmp_path)
+    assert table == ablate(Training(), SCHEDULES, seeds=1, refine_from="constant")
 
 
 @pytest.mark.parametrize(

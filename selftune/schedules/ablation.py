@@ -128,7 +128,8 @@ class _Plan:
         if name == REFINED and self.refine_from:
             warmup = self.schedules[self.refine_from].warmup_steps
             try:
-                schedule = refine(file.norms(self.refine_from, seed), warmup=warmup)
+                log = file.norms(self.refine_from, seed)
+                schedule = refine(log, self.steps(name), warmup=warmup)
             except ValueError as reason:  # the recording run diverged
                 print(f"{REFINED}, seed {seed}, is not trained: {reason}", file=sys.stderr)
                 return Outcome(name, seed, dict.fromkeys([NONE, *self.averages], math.nan), 0.0)

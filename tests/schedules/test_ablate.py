@@ -164,6 +164,24 @@ def test_a_refined_schedule_keeps_the_warm_up_of_the_one_that_recorded(tmp_path)
     assert training.runs[-1].schedule.to_dict() == refine(log, warmup=T // 10).to_dict()
 
 
+def test_steps_that_were_skipped_in_the_recording_run_do_not_shorten_the_refined_one():
+    lengths = []
+
+    def train(run: Run) -> float:
+        model = torch.nn.Linear(3, 1, bias=False)
+        scheduler = run.start(model, torch.optim.SGD(model.parameters(), lr=0.1))
+        for step in range(run.total_steps):
+            model.weight.grad = torch.ones_like(model.weight)
+            if step != 2:  # as a GradScaler does
+                scheduler.optimizer.step()
+            scheduler.step()
+        lengths.append(run.total_steps)
+        return 1.0
+
+    ablate(train, {"linear": linear(T)}, seeds=1, refine_from="linear")
+    assert lengths == [T, T]
+
+
 def test_the_recording_run_is_counted_both_ways():
     table = ablate(Training(), SCHEDULES, refine_from="linear")
     assert (table.cell("refined").steps, table.cell("refined").to_record) == (T, T)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -51,9 +52,7 @@ def ablate(
     Says on stderr how far it is.
     """
     plan = _Plan(schedules, averages or {}, refine_from, tuned_with)
-    chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise ValueError(f"seeds must be at least one, and all different, got {seeds}")
+    chosen = _seeds(seeds)
     with AblationFile(None if out is None else Path(out), plan.definition) as file:
         keys = [(name, seed) for seed in chosen for name in plan.names]
         left = [(name, seed) for name, seed in keys if plan.is_left(name, seed, file)]
@@ -71,6 +70,17 @@ def ablate(
         if file.folder is not None:
             table.save(file.folder)
     return table
+
+
+def _seeds(seeds: int | Iterable[int]) -> list[int]:
+    try:  # JSON holds no other integers than Python's
+        each = seeds if isinstance(seeds, Iterable) else range(seeds)
+        chosen = [operator.index(seed) for seed in each]
+    except TypeError:
+        raise ValueError(f"seeds must be whole numbers, or how many, got {seeds!r}") from None
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError(f"seeds must be at least one, and all different, got {seeds}")
+    return chosen
 
 
 @dataclass(frozen=True)

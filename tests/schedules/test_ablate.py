@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -279,6 +280,17 @@ def test_norms_of_one_schedule_do_not_serve_for_another(tmp_path):
     assert table == ablate(Training(), SCHEDULES, seeds=1, refine_from="constant")
 
 
+@pytest.mark.parametrize("seeds", [np.arange(2), np.int64(2), (np.int32(0), 1)])
+def test_seeds_may_be_integers_of_numpy(seeds, tmp_path):
+    training = Training()
+    table = ablate(training, SCHEDULES, seeds=seeds, out=tmp_path)
+    assert table.seeds == (0, 1)
+    assert all(type(run.seed) is int for run in training.runs)
+    again = Training()
+    assert ablate(again, SCHEDULES, seeds=2, out=tmp_path) == table
+    assert again.runs == []
+
+
 @pytest.mark.parametrize(
     ("schedules", "averages"),
     [
@@ -357,6 +369,8 @@ def test_the_example_compares_schedules_on_real_images(tmp_path):
         ),
         ({"seeds": 0}, "seeds must be at least one"),
         ({"seeds": [1, 1]}, "all different"),
+        ({"seeds": 2.5}, "seeds must be whole numbers, or how many, got 2.5"),
+        ({"seeds": [0.5]}, r"seeds must be whole numbers, or how many, got \[0.5\]"),
     ],
 )
 def test_what_cannot_be_compared_gives_one_clear_error(options, message, tmp_path):

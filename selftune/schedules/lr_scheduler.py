@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -52,7 +53,7 @@ class ScheduleLR(LRScheduler):
         return {**state, "schedule": self.schedule.to_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the saved scheduler was.
+        """Go on where the saved scheduler was; load the optimizer before, which holds the lr.
 
         Raises ValueError, and leaves everything as it is, when the saved schedule is another
         one, unless `on_mismatch` says which of the two goes on.
@@ -72,3 +73,14 @@ class ScheduleLR(LRScheduler):
             warnings.warn(f"{message}; going on with the {self.on_mismatch} one", stacklevel=2)
         schedule = saved if differ and self.on_mismatch == "saved" else self.schedule
         super().load_state_dict({**state_dict, "schedule": schedule})
+        if differ:
+            self._write_lrs()
+
+    def _write_lrs(self) -> None:
+        """The present step's into the groups, which hold those of the other schedule."""
+        self._last_lr = self.get_lr()
+        for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr

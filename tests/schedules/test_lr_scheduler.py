@@ -131,6 +131,21 @@ def test_the_given_schedule_may_go_on_from_the_saved_step(saved):
     assert scheduler.schedule == linear(20)
 
 
+@pytest.mark.parametrize("lr", [0.5, torch.tensor(0.5)], ids=["float", "tensor"])
+def test_the_given_schedule_rules_the_first_resumed_step(lr):
+    before = ScheduleLR(torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr), linear(10))
+    run(before, 8)
+    optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr)
+    scheduler = ScheduleLR(optimizer, linear(20), on_mismatch="given")
+    optimizer.load_state_dict(before.optimizer.state_dict())
+    held = optimizer.param_groups[0]["lr"]
+    with pytest.warns(UserWarning, match="going on with the given one"):
+        scheduler.load_state_dict(before.state_dict())
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5 * linear(20)(8))
+    assert scheduler.get_last_lr() == [optimizer.param_groups[0]["lr"]]
+    assert (optimizer.param_groups[0]["lr"] is held) == isinstance(lr, torch.Tensor)
+
+
 def test_the_saved_schedule_may_come_back(saved):
     scheduler = ScheduleLR(one_weight(), linear(20), on_mismatch="saved")
     with pytest.warns(UserWarning, match="going on with the saved one"):

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from selftune.averaging.batch_norm import recalibrate_batch_norm
-from selftune.averaging.following import Following
 from selftune.averaging.memory import Memory
 from selftune.averaging.places import (
     Place,
@@ -24,6 +23,7 @@ from selftune.averaging.places import (
     reshard,
 )
 from selftune.averaging.profiles import Moment, Profile
+from selftune.following import Following
 from selftune.lent import lent
 from selftune.sharded import own_part
 
@@ -96,7 +96,7 @@ class WeightAverage:
             raise ValueError(f"attach() takes a torch optimizer, got a {type(optimizer).__name__}")
         if self._attached():
             raise RuntimeError("attach() was called before: call remove() on what it returned")
-        self._following = Following(optimizer, before=self._before_step, made=self._count)
+        self._following = Following(optimizer, self._count, before=self._before_step)
         return self._following
 
     def update(self) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from selftune.following import Following
 from selftune.schedules.measure import dot, norm
 from selftune.schedules.norm_log import NormLog
 
@@ -23,8 +24,9 @@ class GradientNorms:
         recorder.log.save("norms.csv")
 
     They see the gradients as the optimizer does: after clipping, and without the scale of a
-    GradScaler. Training is not changed, and nothing waits for the device but one transfer in
-    100 records.
+    GradScaler. Steps that a GradScaler or the optimizer skips are not recorded, nor counted.
+    Training is not changed. Nothing waits for the device but one transfer in 100 records, and
+    the verdict on a step that may be skipped, before the next one.
 
     update: record <g, u> too, where u is what lr multiplies in the step: the weights that
         refinement wants, for any optimizer. It is taken from the step itself, and costs a copy
@@ -55,16 +57,19 @@ class GradientNorms:
         self._measured: list[Tensor] = []  # of the present step; none: it is not recorded
         self._stepping: list[Tensor] = []  # parameters
         self._before: list[Tensor] = []  # where they were
+        self._stepped: tuple[Any, Tensor] | None = None  # lr and norms of the last step
         if log is not None:
             self._resume(log)
-        self._handles = [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
-        ]
+        # In this order: it tells of a step after that was measured, and before the next one is.
+        after = optimizer.register_step_post_hook(self._after_step)
+        self._following = Following(optimizer, self._made)
+        before = optimizer.register_step_pre_hook(self._before_step)
+        self._handles = [after, self._following, before]
 
     @property
     def log(self) -> NormLog:
         """All records so far; waits for the device."""
+        self._following.settle()
         self._flush()
         table = np.array(self._records).reshape(-1, 2 + len(self._names))
         decays = [group.get("weight_decay", 0.0) for group in self._optimizer.param_groups]
@@ -90,7 +95,7 @@ class GradientNorms:
 
     @torch.no_grad()
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        self._measured, self._before = [], []
+        self._measured, self._before, self._stepped = [], [], None
         if self._step % self._every:
             return
         # A closure computes the gradients within the step: they are measured after it.
@@ -107,7 +112,6 @@ class GradientNorms:
 
     @torch.no_grad()
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        step, self._step = self._step, self._step + 1
         if not self._measured:
             return
         if len(self._measured) == 1:
@@ -125,7 +129,12 @@ class GradientNorms:
             self._before = []
         # A scheduler writes into an lr that is a tensor.
         lr = lr.clone() if isinstance(lr, Tensor) else lr
-        self._waiting.append((step, lr, torch.stack(self._measured)))
+        self._stepped = lr, torch.stack(self._measured)
+
+    def _made(self) -> None:
+        if self._stepped is not None:
+            self._waiting.append((self._step, *self._stepped))
+        self._step += 1
         if len(self._waiting) >= FLUSH:
             self._flush()
 

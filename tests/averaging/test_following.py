@@ -6,8 +6,8 @@ import torch
 from runs import batches, network, same, train
 from torch import nn
 
+from selftune import following as following_module
 from selftune.averaging import LAWA, Polyak, WeightAverage
-from selftune.averaging import following as following_module
 from selftune.optim import AdamW
 
 OPTIMIZERS = {

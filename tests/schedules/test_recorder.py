@@ -183,9 +183,10 @@ def test_norms_are_those_without_the_scale_of_a_grad_scaler(fused, unscale):
     assert norms["update"] == pytest.approx([l1], rel=1e-4)  # Adam's first update is the sign
 
 
-def test_steps_that_a_grad_scaler_skips_are_not_steps():
+@pytest.mark.parametrize("fused", [False, True])
+def test_steps_that_a_grad_scaler_skips_are_not_steps(fused):
     params = parameters(torch.float32)
-    optimizer = torch.optim.SGD(params, lr=0.1)
+    optimizer = torch.optim.AdamW(params, lr=0.1, fused=fused)
     recorder = GradientNorms(optimizer)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     for factor in (1.0, torch.inf, 1.0):
@@ -195,6 +196,58 @@ def test_steps_that_a_grad_scaler_skips_are_not_steps():
         scaler.update()
     assert recorder.log.steps.tolist() == [0, 1]
     assert np.isfinite(recorder.log.norms["l2"]).all()
+
+
+@pytest.mark.parametrize("build", OURS)
+@pytest.mark.parametrize("every", [1, 2])
+def test_steps_that_the_optimizer_skips_are_not_steps(build, every):
+    params = parameters()
+    optimizer = build(params)
+    recorder = GradientNorms(optimizer, update=True, every=every)
+    for step in range(6):
+        give_gradients(params, step)
+        if step in (1, 2):
+            params[0].grad[0, 0] = torch.inf
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*skipped a step")
+            optimizer.step()
+    log = recorder.log
+    assert log.steps.tolist() == list(range(0, 4, every))
+    assert log.total_steps == 4
+    assert all(np.isfinite(norms).all() for norms in log.norms.values())
+
+
+def test_a_verdict_that_comes_late_is_waited_for(monkeypatch):
+    monkeypatch.setattr("selftune.following._verdict_travels", lambda *_: True)
+    params = parameters()
+    optimizer = optim.AdamW(params, lr=0.1)
+    recorder = GradientNorms(optimizer)
+    expected = []
+    for step in range(4):
+        give_gradients(params, step)
+        expected.append(flat(p.grad for p in params).norm().item())
+        if step == 1:
+            params[0].grad.fill_(torch.nan)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*skipped a step")
+            optimizer.step()
+        optimizer.zero_grad()
+    log = recorder.log
+    assert log.steps.tolist() == [0, 1, 2]
+    assert log.norms["l2"] == pytest.approx([expected[0], *expected[2:]])
+    recorder.close()
+    assert recorder.log.total_steps == 3
+
+
+def test_a_run_whose_steps_were_all_skipped_gives_no_schedule():
+    params = parameters()
+    optimizer = optim.AdamW(params, lr=0.1)
+    with GradientNorms(optimizer) as recorder:
+        params[0].grad = torch.full_like(params[0], torch.nan)
+        with pytest.warns(UserWarning, match="skipped a step"):
+            optimizer.step()
+    with pytest.raises(ValueError, match="norms"):
+        refine(recorder.log, 10)
 
 
 def test_gradients_that_a_closure_computes_are_seen():

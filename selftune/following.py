@@ -1,4 +1,4 @@
-"""An average that follows an optimizer: it counts the steps that were made, and only those."""
+"""What follows an optimizer: it is told of the steps that were made, and only those."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ class Following:
     """Step hooks on one optimizer. `remove` ends it.
 
     Steps that a GradScaler or the optimizer itself skips for gradients that are not finite are
-    not counted. Where the verdict is still on its way from an accelerator, the step is counted
-    before the next one, or when the average is asked for: the weights are the same until then.
+    not told. Where the verdict is still on its way from an accelerator, it is told before the
+    next step, or at `settle`: the weights are the same until then.
     That waiting has been tested with imitations on the CPU only.
 
-    before: called before each step.
     made: called after each step that was made.
+    before: called before each step.
     """
 
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
-        before: Callable[[], None],
         made: Callable[[], None],
+        before: Callable[[], None] = lambda: None,
     ) -> None:
         self._before, self._made = before, made
         self._optimizer = optimizer
@@ -49,7 +49,7 @@ class Following:
         return bool(self._hooks)
 
     def settle(self) -> None:
-        """Count the last step if its verdict was being waited for."""
+        """Tell of the last step if its verdict was being waited for."""
         if not self._waiting:
             return
         self._waiting = False

@@ -26,7 +26,8 @@ class Diagnostics:
 
     kind, power: the weights are the norms, decoupled or not, to the minus `power`.
     decouple: how the weight norm was divided out: "none", "weight_norm" or "model".
-    num_records, num_unusable: of the log; unusable are norms that are zero or not finite.
+    num_records, num_unusable: of the log; unusable are norms that are not positive and finite,
+        as <g, u> is not where momentum leads uphill.
     predicted_gain: the convex bound of linear decay over that of the refined schedule, without
         the first 2 % of the run. Real gains are a few percent at most.
     peak_position: of the schedule's peak, as a fraction of the run; all fractions are of what
@@ -144,7 +145,7 @@ def _objections(
 ) -> Iterator[str]:
     if d.num_unusable:
         yield (
-            f"{d.num_unusable} of {d.num_records} norms are zero or not finite; "
+            f"{d.num_unusable} of {d.num_records} norms are not positive and finite; "
             "their neighbours stand in for them"
         )
     if series.missing > 0.01:

@@ -24,6 +24,9 @@ from selftune.schedules.series import Series, smooth
 # kind -> (columns of a log in order of preference, power of their inverse)
 KINDS = {"sgd": (("l2",), 2), "adam": (("l1", "l2"), 1), "update": (("update",), 1)}
 
+# Parts of the names of optimizers whose update is a multiple of the gradient or of its average.
+SGD_LIKE = ("SGD", "DoG", "DoWG")
+
 LARGEST_WEIGHT = 100.0  # times their median
 
 
@@ -73,12 +76,14 @@ def refine(
     log: what `GradientNorms` recorded or `NormLog.load` read; or norms, one a step.
     total_steps: of the schedule; by default those of the log.
     kind: "sgd", |g|_2^-2; "adam", |g|_1^-1, or |g|_2^-1 where only that is known; "update",
-        <g, u>^-1, for any optimizer; "auto": "update" if it was recorded, "sgd" for optimizers
-        named so and for plain norms, else "adam".
+        <g, u>^-1, for any optimizer; "auto": "update" if it was recorded, "sgd" for plain norms
+        and for optimizers named SGD, DoG or DoWG (in part), else "adam".
     smoothing: length of the running median, as a fraction of the run in [0, 0.5].
     decouple: times what the norms are taken: "weight_norm", the recorded one; "model", one that
         follows from lrs and weight_decay; "none"; "auto": the first of these that the log
-        allows, but "none" without weight decay. See decoupling.py for why.
+        allows, but "none" without weight decay. See decoupling.py for why. <g, u> is taken times
+        the squared weight norm where u is proportional to g: where the optimizer is named as
+        above, or <g, u> is |g|_2^2.
     warmup: length of a linear warm-up, in steps or as a fraction of the run. What was recorded in
         so many steps is left out, and the rest refined. For networks whose first gradients are
         small, as where layers begin at zero: the schedule would begin in a spike.
@@ -96,7 +101,8 @@ def refine(
         log = log.after(warmup_steps)
     kind, name = _kind(log, kind)
     mode = choose(log, decouple)
-    series = Series.of(log, name, mode, unit_updates=kind != "sgd")
+    sgd = kind == "sgd" or (kind == "update" and _follows_gradient(log))
+    series = Series.of(log, name, mode, sgd)
     power = KINDS[kind][1]
 
     smoothed = smooth(series.log_norms + series.log_weight_norms, smoothing)
@@ -161,7 +167,7 @@ def _kind(log: NormLog, kind: str) -> tuple[str, str]:
         elif log.optimizer is None and "l1" not in log.norms:
             kind = "sgd"
         else:
-            kind = "sgd" if (log.optimizer or "").endswith("SGD") else "adam"
+            kind = "sgd" if _is_sgd_like(log) else "adam"
     if kind not in KINDS:
         raise ValueError(f"kind is one of auto, {', '.join(KINDS)}, got {kind!r}")
     names = [name for name in KINDS[kind][0] if name in log.norms]
@@ -170,3 +176,17 @@ def _kind(log: NormLog, kind: str) -> tuple[str, str]:
             f"kind={kind!r} needs {KINDS[kind][0][0]} norms; the log has {', '.join(log.norms)}"
         )
     return kind, names[0]
+
+
+def _is_sgd_like(log: NormLog) -> bool:
+    return any(part in (log.optimizer or "") for part in SGD_LIKE)
+
+
+def _follows_gradient(log: NormLog) -> bool:
+    """Whether u of <g, u> is proportional to g, or has a length of its own."""
+    if _is_sgd_like(log) or "l2" not in log.norms:
+        return _is_sgd_like(log)
+    # ScheduleFree(base) does not tell its base; that of plain SGD gives |g|^2 but for rounding.
+    with np.errstate(over="ignore"):
+        same = np.isclose(log.norms["update"], log.norms["l2"] ** 2, rtol=0.05, atol=0)
+    return bool(same.sum() > 0.9 * len(same))

@@ -31,12 +31,14 @@ class Series:
     missing: float  # the share of the run before the first usable record
 
     @staticmethod
-    def of(log: NormLog, name: str, decouple: str, unit_updates: bool) -> Series:
+    def of(log: NormLog, name: str, decouple: str, sgd: bool) -> Series:
         """The series of the norms of one name.
 
-        unit_updates: whether the optimizer's updates have a length of their own, as Adam's, or
-            that of the gradient; for modelling the weight norm.
+        sgd: whether the optimizer's updates are as long as the gradient, up to a factor; else
+            they have a length of their own, as Adam's.
         """
+        # Norms are as |x|^-degree: where u is proportional to g, <g, u> is so twice.
+        degree = 2 if sgd and name == "update" else 1
         norms = log.norms[name]
         positive = np.isfinite(norms) & (norms > 0)
         if decouple == "weight_norm":
@@ -46,7 +48,7 @@ class Series:
             raise ValueError("the log holds no gradient norms: was the recorder attached?")
         if len(records) < 2:
             raise ValueError(
-                f"refinement needs at least 2 gradient norms that are finite and not zero, "
+                f"refinement needs at least 2 gradient norms that are positive and finite, "
                 f"got {len(records)} of {len(norms)}"
             )
         at = (log.steps - log.begin) / log.total_steps
@@ -63,11 +65,11 @@ class Series:
 
         log_weight_norms = np.zeros(size)
         if decouple == "weight_norm":
-            log_weight_norms = on_grid(log.norms["weight"])
+            log_weight_norms = degree * on_grid(log.norms["weight"])
         elif decouple == "model":
-            gradients = np.exp(np.interp(at, at[records], np.log(norms[records])))
-            lengths = np.ones(len(norms)) if unit_updates else gradients
-            log_weight_norms = on_grid(modelled_weight_norm(log, lengths**2))
+            gradients = np.exp(np.interp(at, at[records], np.log(norms[records])) / degree)
+            lengths = gradients if sgd else np.ones(len(norms))
+            log_weight_norms = degree * on_grid(modelled_weight_norm(log, lengths**2))
         with np.errstate(divide="ignore"):
             log_lrs = None if log.lrs is None else np.log(np.interp(places, at, log.lrs))
         return Series(

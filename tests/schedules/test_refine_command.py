@@ -60,7 +60,7 @@ def test_columns_and_one_run_of_many_can_be_chosen(tmp_path, capsys):
     [
         (None, "No such file"),
         ("step,loss\n0,1\n", "no column of gradient norms"),
-        ("step,l2\n0,0\n1,0\n", "at least 2 gradient norms that are finite and not zero"),
+        ("step,l2\n0,0\n1,0\n", "at least 2 gradient norms that are positive and finite"),
     ],
 )
 def test_what_goes_wrong_is_one_line(tmp_path, capsys, text, message):

@@ -195,7 +195,7 @@ def test_weights_are_capped_where_norms_nearly_vanish():
     [
         ([], {}, "holds no gradient norms"),
         ([1.0], {}, "at least 2 .* got 1 of 1"),
-        ([0.0] * 10, {}, "finite and not zero, got 0 of 10"),
+        ([0.0] * 10, {}, "positive and finite, got 0 of 10"),
         ([math.nan] * 10, {}, "got 0 of 10"),
         ([[1.0, 2.0]], {}, r"an array of shape \(1, 2\)"),
         ([math.nan] * 5 + [1.0] * 5, {}, "cover the steps 5 to 9 of 10: .* a whole run"),

@@ -70,5 +70,5 @@ class BlockLAWA(Profile):
 
 
 def _check_k(k: int, profile: str) -> None:
-    if k < 1:
-        raise ValueError(f"k of {profile} must be at least 1 snapshot, got {k}")
+    if not isinstance(k, int) or k < 1:
+        raise ValueError(f"k of {profile} must be an int of snapshots, at least 1, got {k}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,9 @@ class Profile(ABC):
     start: Length = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
+        for f in fields(self):
+            if isinstance(value := getattr(self, f.name), Real):
+                object.__setattr__(self, f.name, _plain(value))
         for name in self.lengths():
             _check_length(type(self).__name__, name, getattr(self, name))
         self.check()
@@ -218,10 +223,20 @@ class PowerEMA(Weighted):
         return (previous / step) ** (self.gamma + 1)
 
 
+def _plain(number: Any) -> int | float:
+    """A whole number of any type as int, any other as float: `torch.load` takes no others."""
+    try:
+        return operator.index(number)
+    except TypeError:
+        return float(number)
+
+
 def _check_length(profile: str, name: str, length: Length) -> None:
     least = 0 if name == "start" else 1
-    fraction = isinstance(length, float)
-    valid = 0 <= length <= 1 and (length > 0 or not least) if fraction else length >= least
+    if isinstance(length, float):
+        valid = 0 <= length <= 1 and (length > 0 or not least)
+    else:
+        valid = isinstance(length, int) and length >= least
     if not valid:
         raise ValueError(
             f"{name} of {profile} must be an int of steps, at least {least}, or a float in "

@@ -244,9 +244,12 @@ class WeightAverage:
         """Go on from a saved average. Raises ValueError, and changes nothing, if it is another."""
         self._refuse_in_swap("load_state_dict()", self._model)
         self._settle()
-        if missing := {"profile", "steps", "folds", "previous", "tensors"} - state_dict.keys():
+        found = state_dict.keys() if isinstance(state_dict, dict) else ()
+        if missing := {"profile", "steps", "folds", "previous", "tensors"}.difference(found):
             raise ValueError(f"not the state_dict of a WeightAverage: it lacks {sorted(missing)}")
         mine, saved = self.profile.describe(), state_dict["profile"]
+        if not isinstance(saved, dict):
+            raise ValueError(f"not the state_dict of a WeightAverage: its profile is {saved!r}")
         if saved != mine:
             raise ValueError(
                 f"the saved average has {_unlike(saved, mine)}, this one {_unlike(mine, saved)}: "

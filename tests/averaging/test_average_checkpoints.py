@@ -1,6 +1,7 @@
 import copy
 import io
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from iterates import Weights, follow, noise
 from runs import every_profile, network, same, trained
 from torch import nn
 
-from selftune.averaging import EMA, LAWA, FromSchedule, Polyak, WeightAverage
+from selftune.averaging import EMA, LAWA, FromSchedule, Polyak, PowerEMA, Tail, WeightAverage
 from selftune.schedules import step
 
 
@@ -64,6 +65,25 @@ def test_resuming_with_another_profile_is_refused_and_loses_nothing(other, unlik
     assert same(changed.state_dict(), before)
 
 
+@pytest.mark.parametrize(
+    "profile",
+    [
+        EMA(half_life=np.int64(5)),
+        LAWA(np.int64(2), every=np.int32(1)),
+        Tail(start=np.float32(0.5)),
+        PowerEMA(np.float64(0.1)),
+        FromSchedule(lambda step: 1 - step / 9, np.int64(9)),
+    ],
+    ids=str,
+)
+def test_a_profile_with_numbers_of_numpy_makes_a_checkpoint_of_plain_ones(profile):
+    average = WeightAverage(network(), profile, total_steps=9)
+    file = io.BytesIO()
+    torch.save(average.state_dict(), file)
+    file.seek(0)
+    average.load_state_dict(torch.load(file, weights_only=True))
+
+
 def test_resuming_with_another_horizon_of_the_run_is_refused():
     model = network()
     saved = WeightAverage(model, EMA(), total_steps=1000).state_dict()
@@ -96,6 +116,10 @@ def test_resuming_from_the_state_of_something_else_is_refused_and_loses_nothing(
         average.load_state_dict(partial)
     with pytest.raises(ValueError, match="not the state_dict of a WeightAverage"):
         average.load_state_dict(network().state_dict())
+    with pytest.raises(ValueError, match="not the state_dict of a WeightAverage: it lacks"):
+        average.load_state_dict([before])  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"not the state_dict.*: its profile is None"):
+        average.load_state_dict({**before, "profile": None})
     assert same(average.state_dict(), before)
 
 

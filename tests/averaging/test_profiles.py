@@ -239,8 +239,10 @@ def test_a_profile_without_a_rule_cannot_be_made():
         (lambda: Polynomial(math.inf), "power must lie in.*got inf"),
         (lambda: PowerEMA(0.3), "sigma_rel must lie in.*got 0.3"),
         (lambda: PowerEMA(0.0), "sigma_rel must lie in.*got 0.0"),
-        (lambda: LAWA(0), "k of LAWA must be at least 1 snapshot, got 0"),
-        (lambda: BlockLAWA(-2), "k of BlockLAWA must be at least 1 snapshot, got -2"),
+        (lambda: Polyak(every="2"), "every of Polyak must.*got 2"),  # pyright: ignore
+        (lambda: LAWA(0), "k of LAWA must be an int of snapshots, at least 1, got 0"),
+        (lambda: LAWA(k=2.5), "k of LAWA must be an int.*got 2.5"),  # pyright: ignore
+        (lambda: BlockLAWA(-2), "k of BlockLAWA must be an int.*got -2"),
         (lambda: FromSchedule(lambda step: 1.0), "FromSchedule needs total_steps="),
         (lambda: FromSchedule(lambda step: 0.0, 10), "not all 0"),
         (lambda: FromSchedule(lambda step: math.nan, 10), r"multipliers in \[0, inf\)"),

@@ -91,6 +91,16 @@ def test_resuming_with_another_horizon_of_the_run_is_refused():
         WeightAverage(model, EMA(), total_steps=2000).load_state_dict(saved)
 
 
+@pytest.mark.parametrize(
+    ("profile", "longer"), [(EMA(half_life=3), 2000), (EMA(), 1040), (LAWA(), 1100)], ids=str
+)
+def test_a_run_may_be_longer_where_all_lengths_stay_the_same_steps(profile, longer):
+    _, average = trained(profile, total_steps=1000)
+    resumed = WeightAverage(network(), profile, total_steps=longer)
+    resumed.load_state_dict(average.state_dict())
+    assert same(resumed.state_dict(), average.state_dict())
+
+
 def test_resuming_with_another_schedule_is_refused():
     schedules = [step(1000, {0.25: 0.5, 0.5: 0.1}), step(1000, {0.25: 0.5, 0.52: 0.1})]
     saved, other = (WeightAverage(network(), FromSchedule(schedule)) for schedule in schedules)

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from selftune.schedules.series import Series, smooth
+from selftune.schedules.series import FAR, TRIM, Series, smooth
 
 BEGINNING = 0.1  # of the run, in which norms change for reasons of their own
-TRIM = 0.02  # of the run, whose norms may be a thousand times the rest
 TAIL = 0.05  # of the run, its end
 PIECES = 10  # of the run, in each of which the scatter is measured
 STILL = 0.01  # standard deviation of a logarithm that is as good as constant
@@ -28,6 +27,8 @@ class Diagnostics:
     decouple: how the weight norm was divided out: "none", "weight_norm" or "model".
     num_records, num_unusable: of the log; unusable are norms that are not positive and finite,
         as <g, u> is not where momentum leads uphill.
+    num_outliers: usable norms ten times above or below the running median, after the first 2 %
+        of the run. Smoothing passes over a few.
     predicted_gain: the convex bound of linear decay over that of the refined schedule, without
         the first 2 % of the run. Real gains are a few percent at most.
     peak_position: of the schedule's peak, as a fraction of the run; all fractions are of what
@@ -48,6 +49,7 @@ class Diagnostics:
     decouple: str
     num_records: int
     num_unusable: int
+    num_outliers: int
     predicted_gain: float
     peak_position: float
     tail_share: float
@@ -62,7 +64,8 @@ class Diagnostics:
     def __str__(self) -> str:
         lines = [
             f"weights: {self.kind}, norm^-{self.power}, decoupled by {self.decouple}",
-            f"records: {self.num_records}, of which {self.num_unusable} unusable",
+            f"records: {self.num_records}, of which {self.num_unusable} unusable, "
+            f"{self.num_outliers} outliers",
             f"predicted gain over linear decay: {self.predicted_gain - 1:.1%} of the bound",
             f"peak at {self.peak_position:.0%} of the run, tail share {self.tail_share:.0%}",
         ]
@@ -121,6 +124,7 @@ def diagnose(
         decouple=decouple,
         num_records=series.num_records,
         num_unusable=series.num_unusable,
+        num_outliers=series.num_outliers,
         predicted_gain=float(np.sqrt(after.mean() * (1 / after).mean())),
         peak_position=float(series.places[np.argmax(factors)]),
         tail_share=float(weights[size - max(1, round(TAIL * size)) :].sum() / weights.sum()),
@@ -147,6 +151,11 @@ def _objections(
         yield (
             f"{d.num_unusable} of {d.num_records} norms are not positive and finite; "
             "their neighbours stand in for them"
+        )
+    if d.num_outliers:
+        yield (
+            f"{d.num_outliers} of {d.num_records} norms are {FAR:.0f} times above or below their "
+            "neighbours; smoothing passes over a few, but find out why"
         )
     if series.missing > 0.01:
         yield f"no norms in the first {series.missing:.0%} of the run; the first one stands in"

@@ -12,6 +12,9 @@ from selftune.schedules.norm_log import NormLog
 
 LONGEST = 20_000  # records; of more, a sample
 EDGE = 0.1  # of the run, at its beginning or end, that may lack norms
+TRIM = 0.02  # of the run, whose norms may be a thousand times the rest
+NEARBY = 0.1  # of the run, from whose median no norm should be far,
+FAR = 10.0  # times larger or smaller
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +31,7 @@ class Series:
     log_lrs: np.ndarray | None
     num_records: int
     num_unusable: int
+    num_outliers: int  # of the usable, after the first 2 % of the run
     missing: float  # the share of the run before the first usable record
 
     @staticmethod
@@ -72,13 +76,17 @@ class Series:
             log_weight_norms = degree * on_grid(modelled_weight_norm(log, lengths**2))
         with np.errstate(divide="ignore"):
             log_lrs = None if log.lrs is None else np.log(np.interp(places, at, log.lrs))
+        log_norms = on_grid(norms)
+        typical = np.interp(at[records], places, smooth(log_norms, NEARBY))
+        far = np.abs(np.log(norms[records]) - typical) > np.log(FAR)
         return Series(
             places=places,
-            log_norms=on_grid(norms),
+            log_norms=log_norms,
             log_weight_norms=log_weight_norms,
             log_lrs=log_lrs,
             num_records=len(norms),
             num_unusable=len(norms) - len(records),
+            num_outliers=int((far & (at[records] >= TRIM)).sum()),
             missing=float(at[records[0]]),
         )
 

@@ -162,6 +162,33 @@ def test_a_few_spikes_leave_the_schedule_alone():
     assert np.abs(refine(spiky).factors() - refine(norms).factors()).mean() < 0.01
 
 
+@pytest.mark.parametrize(
+    ("places", "value"), [([500], 1e-9), ([30, 400, 401, 998], 1000.0), ([20, 999], 0.01)]
+)
+@pytest.mark.parametrize("smoothing", [0, 0.1])
+def test_outliers_are_counted_and_warned_of(places, value, smoothing):
+    norms = falling(1000)
+    norms[places] *= value
+    d = refine(norms, smoothing=smoothing).diagnostics
+    assert d.num_outliers == len(places)
+    assert d.num_unusable == 0
+    assert any(f"{len(places)} of 1000 norms are 10 times" in warning for warning in d.warnings)
+    assert f"{len(places)} outliers" in str(d)
+
+
+def test_no_record_of_a_long_log_escapes_the_count_of_outliers():
+    norms = falling(50_000)
+    norms[10_000:10_005] *= 1000  # of which the sampled series holds two
+    assert refine(norms).diagnostics.num_outliers == 5
+
+
+def test_large_first_norms_steps_and_even_noise_are_no_outliers():
+    norms = np.exp(np.random.default_rng(0).normal(0, 0.5, 1000))  # as of a batch of 8
+    norms[:15] *= 1000
+    norms[500:] *= 100
+    assert refine(norms).diagnostics.num_outliers == 0
+
+
 def test_norms_logged_every_50_steps_give_the_schedule_of_all_steps():
     norms = falling(10_000)
     steps = np.arange(0, 10_000, 50)

@@ -101,8 +101,6 @@ def diagnose(
     plain = smooth(series.log_norms, smoothing)
     decoupled = smooth(series.log_norms + series.log_weight_norms, smoothing)
     late = series.places >= BEGINNING
-    if series.log_lrs is not None:
-        late &= np.isfinite(series.log_lrs)
     after = weights[int(TRIM * size) :]
     scatter = Scatter.of(series.log_norms - plain)
     weight_norms = series.log_weight_norms[late]
@@ -111,9 +109,10 @@ def diagnose(
         left = plain[late] + weight_norms
         explained = float(1 - left.var() / max(plain[late].var(), 1e-12))
     correlations: list[float | None] = [None, None]
-    if series.log_lrs is not None and late.sum() > 1:
-        lrs = series.log_lrs[late]
-        correlations = [correlation(norms[late], lrs) for norms in (plain, decoupled)]
+    if series.log_lrs is not None:
+        known = late & np.isfinite(series.log_lrs)
+        lrs = series.log_lrs[known]
+        correlations = [correlation(norms[known], lrs) for norms in (plain, decoupled)]
     unstable = scatter is not None and scatter.largest > SCATTER and scatter.growth > GROWTH
     follow_lr = (correlations[0] or 0) < -0.5 and plain[late].std() > 0.05
     echoes = decouple == "none" and decayed and follow_lr
@@ -209,6 +208,6 @@ class Scatter:
 
 def correlation(ones: np.ndarray, others: np.ndarray) -> float | None:
     """None where one of them hardly varies."""
-    if min(ones.std(), others.std()) < STILL:
+    if len(ones) < 2 or min(ones.std(), others.std()) < STILL:
         return None
     return float(np.corrcoef(ones, others)[0, 1])

@@ -6,7 +6,7 @@ import csv
 import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import nan
+from math import inf, isfinite, isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,12 @@ class NormLog:
                 raise ValueError(f"{len(values)} values of {name} for {len(self.steps)} steps")
         if (np.diff(self.steps) <= 0).any():
             raise ValueError("steps must rise from record to record")
+        if self.lrs is not None and (wrong := (self.lrs < 0) | np.isinf(self.lrs)).any():
+            raise ValueError(f"lrs must be finite and not negative, got {self.lrs[wrong][0]}")
+        if self.weight_decay is not None and not 0 <= self.weight_decay < inf:
+            raise ValueError(
+                f"weight_decay must be finite and not negative, got {self.weight_decay}"
+            )
         if not len(self.steps):
             return
         if not self.total_steps:
@@ -138,14 +144,17 @@ class NormLog:
         series = {n: _numbers(path, rows, theirs[n]) for n in SERIES if n in theirs}
         steps = series.pop("step", np.arange(len(rows), dtype=np.float64))
         order = _one_run(path, steps)
-        whole = {name: rows[order[-1]][theirs[name]] for name in WHOLE if name in theirs}
+        last = {name: rows[order[-1]][theirs[name]] for name in WHOLE if name in theirs}
+        decay, total = (
+            _number(str(path), name, last.get(name, "")) for name in ("weight_decay", "total_steps")
+        )
         return NormLog(
             steps=steps[order].astype(np.int64),
             lrs=series.pop("lr")[order] if "lr" in series else None,
             norms={name: values[order] for name, values in series.items()},
-            weight_decay=float(whole["weight_decay"]) if "weight_decay" in whole else None,
-            optimizer=whole.get("optimizer"),
-            total_steps=int(whole.get("total_steps", 0)),
+            weight_decay=None if isnan(decay) else decay,
+            optimizer=last.get("optimizer") or None,
+            total_steps=int(total) if isfinite(total) else 0,
         )
 
 
@@ -172,13 +181,15 @@ def _their_names(header: list[str], columns: Mapping[str, str]) -> dict[str, str
 
 
 def _numbers(path: str | Path, rows: list[dict[str, str]], name: str) -> np.ndarray:
-    values = []
-    for i, row in enumerate(rows, start=1):
-        try:
-            values.append(float(row[name]) if row[name] else nan)
-        except ValueError:
-            raise ValueError(f"{path}, row {i}: {name} is {row[name]!r}, not a number") from None
-    return np.array(values)
+    numbers = [_number(f"{path}, row {i}", name, row[name]) for i, row in enumerate(rows, start=1)]
+    return np.array(numbers)
+
+
+def _number(where: str, name: str, cell: str) -> float:
+    try:
+        return float(cell) if cell else nan
+    except ValueError:
+        raise ValueError(f"{where}: {name} is {cell!r}, not a number") from None
 
 
 def _one_run(path: str | Path, steps: np.ndarray) -> list[int]:

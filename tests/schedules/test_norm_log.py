@@ -96,6 +96,12 @@ def test_empty_cells_are_nan(tmp_path):
     assert math.isnan(values[1])
 
 
+def test_empty_cells_of_the_whole_run_are_unknown(tmp_path):
+    log = NormLog.load(table(tmp_path, "l2,weight_decay,optimizer,total_steps\n1,,,\n2,,,\n"))
+    assert log.weight_decay is log.optimizer is None
+    assert log.total_steps == 2
+
+
 def test_one_run_is_chosen_from_a_table_of_many(tmp_path):
     path = table(tmp_path, "run,lr,step,l2\na,1e-3,0,1\na,1e-3,1,2\nb,1e-3,0,3\nb,1e-3,1,4\n")
     assert NormLog.load(path, where={"run": "b", "lr": "0.001"}).norms["l2"].tolist() == [3, 4]
@@ -114,6 +120,8 @@ def test_one_run_is_chosen_from_a_table_of_many(tmp_path):
         ("step,l2\n0,1\n0,2\n1,1\n1,2\n", {}, "4 rows for 2 steps: several runs?"),
         ("step,l2\n0,1\n1,high\n", {}, "row 2: l2 is 'high', not a number"),
         ("step,l2\n0,1\n,2\n", {}, "rows without a step"),
+        ("l2,weight_decay\n1,no\n", {}, "weight_decay is 'no', not a number"),
+        ("l2,total_steps\n1,all\n", {}, "total_steps is 'all', not a number"),
     ],
 )
 def test_a_table_that_is_no_log_gives_one_clear_error(tmp_path, text, options, message):
@@ -127,6 +135,10 @@ def test_a_table_that_is_no_log_gives_one_clear_error(tmp_path, text, options, m
         ({"norms": {"l2": np.ones(3)}}, "3 values of l2 for 2 steps"),
         ({"lrs": np.ones(1)}, "1 values of lrs for 2 steps"),
         ({"steps": np.array([1, 1])}, "steps must rise"),
+        ({"lrs": np.array([0.1, -0.1])}, "lrs must be finite and not negative, got -0.1"),
+        ({"lrs": np.array([0.1, math.inf])}, "lrs must be finite and not negative, got inf"),
+        ({"weight_decay": -0.1}, "weight_decay must be finite and not negative, got -0.1"),
+        ({"weight_decay": math.nan}, "weight_decay must be finite and not negative, got nan"),
         ({"total_steps": 3, "steps": np.array([0, 5])}, "a record of step 5 in 3 steps"),
     ],
 )

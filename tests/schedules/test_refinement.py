@@ -200,6 +200,16 @@ def test_norms_logged_every_50_steps_give_the_schedule_of_all_steps():
     assert refine(norms[steps], steps=steps + 50).total_steps == 10_000
 
 
+@pytest.mark.parametrize("lr", [0.0, math.nan])
+def test_learning_rates_that_are_all_zero_or_empty_are_unknown(lr):
+    norms = {"l1": falling(1000), "weight": np.linspace(1, 2, 1000)}
+    log = NormLog(np.arange(1000), norms, weight_decay=0.1)
+    d = refine(log, lrs=np.full(1000, lr)).diagnostics
+    assert d == refine(log).diagnostics
+    assert d.explained is not None
+    assert d.lr_correlation is None
+
+
 def test_a_long_log_is_sampled():
     refined = refine(falling(50_000))
     assert len(refined.weights) == 20_000
@@ -245,6 +255,8 @@ def test_weights_are_capped_where_norms_nearly_vanish():
             {"lrs": [1.0] * 10, "weight_decay": 1.0},
             "weight_decay 1.0 times the largest lr 1.0 must be below 1/2",
         ),
+        ([1.0] * 10, {"lrs": [-1.0] * 10}, "lrs must be finite and not negative, got -1.0"),
+        ([1.0] * 10, {"weight_decay": -0.1}, "weight_decay must be .* not negative, got -0.1"),
         ([1.0] * 10, {"lrs": [math.nan] * 10, "weight_decay": 0.1}, "lrs must be finite"),
         ([1.0] * 10, {"lrs": [0.0] * 10, "weight_decay": 0.1}, "not all zero"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf, isfinite, isnan, nan
@@ -126,13 +127,7 @@ class NormLog:
         counts. Raises ValueError, in one line, for a table without norms or of several runs.
         """
         columns, where = columns or {}, where or {}
-        with _open(path, "rt") as file:
-            reader = csv.DictReader(file)
-            header = list(reader.fieldnames or [])
-            for name in {**columns, **where}:
-                if name not in header:
-                    raise ValueError(f"{path} has no column {name!r}; it has {', '.join(header)}")
-            rows = [row for row in reader if all(_equal(row[n], v) for n, v in where.items())]
+        header, rows = _read(path, columns, where)
         if not rows:
             raise ValueError(f"{path} has no rows{f' where {dict(where)}' if where else ''}")
         theirs = _their_names(header, columns)
@@ -161,6 +156,23 @@ class NormLog:
 def _open(path: str | Path, mode: str) -> Any:
     opener = gzip.open if str(path).endswith(".gz") else open
     return opener(path, mode, newline="")
+
+
+def _read(
+    path: str | Path, columns: Mapping[str, str], where: Mapping[str, str]
+) -> tuple[list[str], list[dict[str, str]]]:
+    """The header, and the rows that are wanted; cells that a short row lacks are empty."""
+    try:
+        with _open(path, "rt") as file:
+            reader = csv.DictReader(file, restval="")
+            header = list(reader.fieldnames or [])
+            for name in {**columns, **where}:
+                if name not in header:
+                    raise ValueError(f"{path} has no column {name!r}; it has {', '.join(header)}")
+            rows = [row for row in reader if all(_equal(row[n], v) for n, v in where.items())]
+            return header, rows
+    except (csv.Error, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read as a CSV table: {error}") from None
 
 
 def _equal(cell: str, wanted: str) -> bool:

@@ -1,3 +1,4 @@
+import gzip
 import math
 
 import numpy as np
@@ -127,6 +128,38 @@ def test_one_run_is_chosen_from_a_table_of_many(tmp_path):
 def test_a_table_that_is_no_log_gives_one_clear_error(tmp_path, text, options, message):
     with pytest.raises(ValueError, match=message):
         NormLog.load(table(tmp_path, text), **options)
+
+
+def truncated(data: bytes) -> bytes:
+    return gzip.compress(data)[:-20]
+
+
+def corrupted(data: bytes) -> bytes:
+    compressed = bytearray(gzip.compress(data))
+    compressed[10] ^= 0xFF
+    return bytes(compressed)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("norms.csv.gz", truncated(b"step,l2\n" + b"".join(b"%d,1\n" % i for i in range(1000)))),
+        ("norms.csv.gz", corrupted(b"step,l2\n0,1\n1,1\n")),
+        ("norms.csv", b"step,l2\n0," + b"1" * 200_000),
+        ("norms.csv", b"step,l2\n0,\xff\n"),
+    ],
+    ids=["truncated", "corrupted", "long cell", "not text"],
+)
+def test_a_file_that_cannot_be_read_gives_one_clear_error(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"norms.csv.* cannot be read as a CSV table: ."):
+        NormLog.load(tmp_path / name)
+
+
+def test_cells_that_a_short_row_lacks_are_empty(tmp_path):
+    path = table(tmp_path, "step,l2,run\n0,1,7\n1,2,7\n2,3\n3\n")
+    assert NormLog.load(path, where={"run": "7"}).norms["l2"].tolist() == [1, 2]
+    assert np.isnan(NormLog.load(path).norms["l2"]).tolist() == [False, False, False, True]
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,16 @@ def test_what_goes_wrong_is_one_line(tmp_path, capsys, text, message):
     assert not out.exists()
 
 
+def test_a_table_that_was_cut_off_is_one_line_too(tmp_path, capsys):
+    path = tmp_path / "norms.csv.gz"
+    NormLog(np.arange(1000), {"l2": np.random.default_rng(0).random(1000)}).save(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert main(["refine", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert "cannot be read as a CSV table" in error
+    assert error.count("\n") == 1
+
+
 def test_without_matplotlib_the_schedule_is_written_and_the_remedy_said(
     log, tmp_path, capsys, monkeypatch
 ):

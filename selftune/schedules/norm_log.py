@@ -127,6 +127,11 @@ class NormLog:
         counts. Raises ValueError, in one line, for a table without norms or of several runs.
         """
         columns, where = columns or {}, where or {}
+        for name, meaning in columns.items():
+            if meaning not in (*SERIES, *WHOLE):
+                raise ValueError(
+                    f"{name} cannot be {meaning!r}: a column is one of {', '.join(SERIES + WHOLE)}"
+                )
         header, rows = _read(path, columns, where)
         if not rows:
             raise ValueError(f"{path} has no rows{f' where {dict(where)}' if where else ''}")

@@ -117,6 +117,7 @@ def test_one_run_is_chosen_from_a_table_of_many(tmp_path):
         ("step,weight\n0,1\n", {}, "no column of gradient norms"),
         ("step,l2\n0,1\n", {"columns": {"norm": "l2"}}, "no column 'norm'; it has step, l2"),
         ("step,l2\n0,1\n", {"where": {"run": "a"}}, "no column 'run'"),
+        ("gn,l2\n0,1\n", {"columns": {"gn": "l_1"}}, "gn cannot be 'l_1': .* one of step, lr"),
         ("run,step,l2\na,0,1\n", {"where": {"run": "b"}}, "no rows where {'run': 'b'}"),
         ("step,l2\n0,1\n0,2\n1,1\n1,2\n", {}, "4 rows for 2 steps: several runs?"),
         ("step,l2\n0,1\n1,high\n", {}, "row 2: l2 is 'high', not a number"),

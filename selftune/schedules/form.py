@@ -114,6 +114,10 @@ class Sequence(Form):
     second: Form
     share: float
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"the share of a sequence must lie in [0, 1], got {self.share}")
+
     @property
     def needs_total(self) -> bool:
         return True
@@ -141,6 +145,10 @@ class Beginning(Form):
 
     form: Form
     share: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"the share of a beginning must lie in (0, 1], got {self.share}")
 
     @property
     def needs_total(self) -> bool:

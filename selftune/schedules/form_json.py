@@ -30,12 +30,15 @@ def form_to_dict(form: Form) -> dict[str, Any]:
 
 def form_from_dict(data: Any) -> Form:
     """The form that `form_to_dict` gave. Raises ValueError for anything else."""
-    if not isinstance(data, dict) or data.get("kind") not in KINDS:
+    if not isinstance(data, dict) or data.get("kind") not in list(KINDS):
         raise ValueError(f"not a schedule: a form's kind is one of {', '.join(KINDS)}, got {data}")
     kind = KINDS[data["kind"]]
     values = {name: value for name, value in data.items() if name != "kind"}
     if set(values) != {f.name for f in fields(kind)}:
         raise ValueError(f"not a schedule: {data['kind']} with the fields {', '.join(values)}")
+    for f in fields(kind):
+        if isinstance(values[f.name], dict) != (f.type == "Form"):
+            raise ValueError(f"not a schedule: {f.name} of {data['kind']} is no {f.type}")
     try:
         return kind(
             **{

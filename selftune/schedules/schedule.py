@@ -145,7 +145,10 @@ class Schedule(_Unwritable):
         """The schedule that `to_dict` gave. Raises ValueError for anything else."""
         if not isinstance(data, dict) or set(data) != {"total_steps", "form"}:
             raise ValueError(f"not a schedule: expected total_steps and form, got {_short(data)}")
-        return Schedule(form_from_dict(data["form"]), data["total_steps"])
+        try:
+            return Schedule(form_from_dict(data["form"]), data["total_steps"])
+        except (TypeError, OverflowError) as error:
+            raise ValueError(f"not a schedule: {error}: {_short(data)}") from None
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict())

@@ -309,11 +309,29 @@ def test_cutting_outside_the_run_is_refused(step):
         '{"total_steps": null, "form": {"kind": "Linear", "end": 0.0}}',
         '{"total_steps": 5, "form": {"kind": "Table", "values": [], "end": 0.0}}',
         '{"total_steps": 5, "form": {"kind": "Table", "values": ["a"], "end": 0.0}}',
+        '{"total_steps": 5, "form": {"kind": ["Linear"], "end": 0.0}}',
+        '{"total_steps": 5, "form": {"kind": "Product", "one": 1.0, "other": 1.0}}',
+        '{"total_steps": 5, "form": {"kind": "Warmup", "form": 5, "length": 1, "start": 0.0}}',
+        '{"total_steps": 5, "form": {"kind": "Linear", "end": {"kind": "Linear", "end": 0.0}}}',
+        '{"total_steps": [5], "form": {"kind": "Linear", "end": 0.0}}',
     ],
 )
 def test_text_that_is_no_schedule_gives_one_clear_error(text):
     with pytest.raises(ValueError, match=r"\w"):
         Schedule.from_json(text)
+
+
+@pytest.mark.parametrize("share", [-0.5, 0, 1e-320, 2, math.nan, "half", None])
+def test_a_share_that_a_sequence_or_a_cut_cannot_have_is_no_schedule(share):
+    cut = linear(10).cut(5).to_dict()
+    cut["form"]["share"] = share
+    with pytest.raises(ValueError, match=r"not a schedule|share of a beginning"):
+        Schedule.from_json(json.dumps(cut))
+    both = linear(10).then(linear(10)).to_dict()
+    both["form"]["share"] = share
+    if share not in (0, 1e-320):
+        with pytest.raises(ValueError, match=r"not a schedule|share of a sequence"):
+            Schedule.from_json(json.dumps(both))
 
 
 # -- pictures ---------------------------------------------------------------------------------

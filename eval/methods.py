@@ -69,6 +69,22 @@ def schedule_free_adamw(model: nn.Module, num_steps: int) -> Built:
     return optimizer, None, optimizer.evaluation_weights
 
 
+def schedule_free_prodigy(model: nn.Module, num_steps: int) -> Built:
+    """The above with an estimated step size in place of its learning rate.
+
+    Prodigy multiplies what the warm-up lets through, so that one lasts a little longer.
+    """
+    optimizer = optim.ScheduleFreeProdigy(
+        model.parameters(),
+        betas=(0.9, 0.9955159689799007),
+        weight_decay=0.08121616522670176,
+        safeguard_warmup=True,
+        r=0.75,
+    )
+    schedule = schedules.constant(num_steps).with_warmup(round(0.05 * num_steps))
+    return optimizer, schedules.ScheduleLR(optimizer, schedule), optimizer.evaluation_weights
+
+
 def prodigy(model: nn.Module, num_steps: int) -> Built:
     """The paper's defaults and its recommended schedule."""
     optimizer = optim.Prodigy(model.parameters())
@@ -107,6 +123,12 @@ METHODS = {
             "Schedule-Free AdamW, lr .0025, betas .9/.995516, r .75, 1.5 % warm-up, no decay of lr",
             "decoupled .0812 x lr at y, all parameters (AlgoPerf's winner took it at x)",
             schedule_free_adamw,
+        ),
+        Method(
+            "schedule_free_prodigy",
+            "Schedule-Free Prodigy, lr 1, betas .9/.995516, d0 1e-6, r .75, 5 % warm-up",
+            "decoupled .0812 x d at y, all parameters, as schedule_free_adamw",
+            schedule_free_prodigy,
         ),
         Method(
             "prodigy",

@@ -45,9 +45,12 @@ class Training:
                 self.scheduler.step()
 
 
-def test_the_six_methods_are_there():
+SCHEDULE_FREE = {"schedule_free_adamw", "schedule_free_prodigy"}
+
+
+def test_the_seven_methods_are_there():
     baselines = {"nadamw", "nadamw_pocket", "adamw"}
-    assert set(METHODS) == baselines | {"schedule_free_adamw", "prodigy", "dadapt_adam"}
+    assert set(METHODS) == baselines | SCHEDULE_FREE | {"prodigy", "dadapt_adam"}
 
 
 @every_method
@@ -80,7 +83,7 @@ def test_the_loss_decreases(method):
 def test_evaluation_weights_are_others_only_where_a_method_averages(method):
     training = Training(method)
     training.step(20)
-    assert (training.weights is not None) == (method.name == "schedule_free_adamw")
+    assert (training.weights is not None) == (method.name in SCHEDULE_FREE)
     if training.weights is None:
         return
     before = [p.clone() for p in training.model.parameters()]
@@ -99,8 +102,9 @@ def test_a_scheduled_method_stands_still_after_its_steps(name):
     assert all(map(torch.equal, training.model.parameters(), before))
 
 
-def test_schedule_free_goes_on_after_the_steps_of_a_baseline():
-    training = Training(METHODS["schedule_free_adamw"])
+@pytest.mark.parametrize("name", sorted(SCHEDULE_FREE))
+def test_schedule_free_goes_on_after_the_steps_of_a_baseline(name):
+    training = Training(METHODS[name])
     training.step(NUM_STEPS)
     before = [p.clone() for p in training.model.parameters()]
     training.step(3)
@@ -158,6 +162,21 @@ def test_schedule_free_is_the_winners_point_with_1_5_percent_warm_up():
     assert (group["lr"], group["betas"]) == (0.0025, (0.9, 0.9955159689799007))
     assert (group["weight_decay"], group["r"]) == (0.08121616522670176, 0.75)
     assert group["warmup_steps"] == 15
+
+
+def test_schedule_free_prodigy_is_the_same_point_without_its_learning_rate():
+    training = Training(METHODS["schedule_free_prodigy"], num_steps=1000)
+    group = training.optimizer.param_groups[0]
+    theirs = Training(METHODS["schedule_free_adamw"]).optimizer.param_groups[0]
+    assert isinstance(training.optimizer, optim.ScheduleFreeProdigy)
+    assert all(group[name] == theirs[name] for name in ("betas", "weight_decay", "r"))
+    assert group["safeguard_warmup"]
+    training.step(49)
+    assert training.lr < 1
+    training.step(1)
+    assert training.lr == 1
+    training.step(1000)
+    assert training.lr == 1
 
 
 @every_method

@@ -78,7 +78,7 @@ class GradientNorms:
             norms={name: table[:, 2 + i] for i, name in enumerate(self._names)},
             lrs=table[:, 1],
             weight_decay=float(max(decays)),
-            optimizer=type(self._optimizer).__name__,
+            optimizer=_name(self._optimizer),
             total_steps=self._step,
         )
 
@@ -169,3 +169,9 @@ class GradientNorms:
         self._records = np.stack(columns, axis=1).tolist()
         self._step = log.total_steps
         self._every = max(self._every, round(log.spacing))
+
+
+def _name(optimizer: Optimizer) -> str:
+    """Of its class, with that of what it wraps: ScheduleFree(SGD)."""
+    name, base = type(optimizer).__name__, getattr(optimizer, "base", None)
+    return f"{name}({_name(base)})" if isinstance(base, Optimizer) else name

@@ -186,7 +186,7 @@ def _follows_gradient(log: NormLog) -> bool:
     """Whether u of <g, u> is proportional to g, or has a length of its own."""
     if _is_sgd_like(log) or "l2" not in log.norms:
         return _is_sgd_like(log)
-    # ScheduleFree(base) does not tell its base; that of plain SGD gives |g|^2 but for rounding.
+    # Others may do as SGD does: <g, u> is then |g|^2 but for rounding.
     with np.errstate(over="ignore"):
         same = np.isclose(log.norms["update"], log.norms["l2"] ** 2, rtol=0.05, atol=0)
     return bool(same.sum() > 0.9 * len(same))

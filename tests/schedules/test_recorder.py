@@ -465,6 +465,8 @@ def test_sharded_parameters_have_the_norm_of_the_whole(tmp_path):
     [
         (torch.optim.SGD, False, "sgd"),
         (optim.ScheduleFreeSGD, False, "sgd"),
+        (lambda params, lr: optim.ScheduleFree(torch.optim.SGD(params, lr)), False, "sgd"),
+        (lambda params, lr: optim.ScheduleFree(torch.optim.AdamW(params, lr)), False, "adam"),
         (torch.optim.AdamW, False, "adam"),
         (optim.Prodigy, False, "adam"),
         (torch.optim.SGD, True, "update"),

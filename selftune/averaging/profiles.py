@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields, replace
 from numbers import Real
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from selftune.exact import exact
 from selftune.tensor_list import TensorList
 
 Length = int | float  # an int: optimizer steps; a float: a fraction of the run
@@ -41,7 +41,7 @@ class Profile(ABC):
     def __post_init__(self) -> None:
         for f in fields(self):
             if isinstance(value := getattr(self, f.name), Real):
-                object.__setattr__(self, f.name, _plain(value))
+                object.__setattr__(self, f.name, exact(value))
         for name in self.lengths():
             _check_length(type(self).__name__, name, getattr(self, name))
         self.check()
@@ -221,14 +221,6 @@ class PowerEMA(Weighted):
 
     def retained(self, previous: int, step: int) -> float:
         return (previous / step) ** (self.gamma + 1)
-
-
-def _plain(number: Any) -> int | float:
-    """A whole number of any type as int, any other as float: `torch.load` takes no others."""
-    try:
-        return operator.index(number)
-    except TypeError:
-        return float(number)
 
 
 def _check_length(profile: str, name: str, length: Length) -> None:

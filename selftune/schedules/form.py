@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
@@ -203,14 +202,6 @@ def steps_of(length: int | float, total_steps: int | None) -> int:
         return length
     assert total_steps is not None, "a fraction needs a run with an end"
     return round(length * total_steps)
-
-
-def exact(number: int | float) -> int | float:
-    """A whole number of any type as int, any other number as float."""
-    try:
-        return operator.index(number)  # pyright: ignore[reportArgumentType]
-    except TypeError:
-        return float(number)
 
 
 def require_length(length: int | float, name: str) -> None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from selftune.exact import exact
 from selftune.schedules.decoupling import choose
 from selftune.schedules.diagnostics import Diagnostics, diagnose
 from selftune.schedules.form import (
     Table,
     Warmup,
-    exact,
     require_length,
     require_room,
     steps_of,
@@ -184,8 +184,10 @@ def _is_sgd_like(log: NormLog) -> bool:
 
 def _follows_gradient(log: NormLog) -> bool:
     """Whether u of <g, u> is proportional to g, or has a length of its own."""
-    if _is_sgd_like(log) or "l2" not in log.norms:
-        return _is_sgd_like(log)
+    if _is_sgd_like(log):
+        return True
+    if "l2" not in log.norms:
+        return False
     # Others may do as SGD does: <g, u> is then |g|^2 but for rounding.
     with np.errstate(over="ignore"):
         same = np.isclose(log.norms["update"], log.norms["l2"] ** 2, rtol=0.05, atol=0)

@@ -30,7 +30,7 @@ class Following:
         self._before, self._made = before, made
         self._optimizer = optimizer
         self._found_inf: _Verdict | None = None
-        self._skipped_before = _skipped_steps(optimizer)
+        self._skipped_before = skipped_steps(optimizer)
         self._waiting = False
         self._hooks = [
             optimizer.register_step_pre_hook(self._before_step),
@@ -57,14 +57,14 @@ class Following:
         if settle is not None:
             settle()
         skipped = self._found_inf is not None and self._found_inf.read()
-        if not skipped and _skipped_steps(self._optimizer) == self._skipped_before:
+        if not skipped and skipped_steps(self._optimizer) == self._skipped_before:
             self._made()
 
     @torch.compiler.disable()
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         self.settle()
         self._before()
-        self._skipped_before = _skipped_steps(optimizer)
+        self._skipped_before = skipped_steps(optimizer)
 
     @torch.compiler.disable()
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
@@ -100,5 +100,6 @@ def _verdict_travels(optimizer: torch.optim.Optimizer, found_inf: Tensor | None)
     return hasattr(optimizer, "settle") and any(p.device.type != "cpu" for p in params)
 
 
-def _skipped_steps(optimizer: torch.optim.Optimizer) -> int:
+def skipped_steps(optimizer: torch.optim.Optimizer) -> int:
+    """How many steps one of selftune's optimizers has skipped so far; 0 of any other."""
     return optimizer.param_groups[0].get("skipped_steps", 0)

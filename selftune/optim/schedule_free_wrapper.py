@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selftune.following import skipped_steps
 from selftune.optim.base import Group, Optimizer, State, lr_of, require
 from selftune.optim.bucket import Bucket, Cohort, cohorts
 from selftune.optim.checkpoint import like
@@ -100,10 +101,10 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         stepping = self._cohorts(self._moving())
         for b in _buckets(stepping):
             b.param.copy_(b.z)
-        skipped_before = _skipped_steps(self.base)
+        skipped_before = skipped_steps(self.base)
         with self._frozen(), without_global_hooks():
             self.base.step()
-        if _skipped_steps(self.base) == skipped_before:
+        if skipped_steps(self.base) == skipped_before:
             self._average(stepping)
         self._to_y(stepping)
 
@@ -157,10 +158,10 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
     def settle(self) -> None:
         """Take back the counts of the last step if the base turns out to have skipped it."""
         counted, self._counted = self._counted, []
-        skipped_before = _skipped_steps(self.base)
+        skipped_before = skipped_steps(self.base)
         if isinstance(self.base, Optimizer):
             self.base.settle()
-        if _skipped_steps(self.base) > skipped_before:
+        if skipped_steps(self.base) > skipped_before:
             for cohort, counts in counted:
                 cohort.set_counts(counts)
 
@@ -257,10 +258,6 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
 def _check(group: Group) -> None:
     require(0 <= group[BETA] <= 1, "beta", group[BETA], "[0, 1]")
     require(0 <= group[R] < float("inf"), "r", group[R], "[0, inf)")
-
-
-def _skipped_steps(base: torch.optim.Optimizer) -> int:
-    return base.param_groups[0].get("skipped_steps", 0)
 
 
 def _new_state(p: Tensor) -> State:

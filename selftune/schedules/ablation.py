@@ -112,14 +112,18 @@ class _Plan:
         averages = {name: profile.describe() for name, profile in self.averages.items()}
         own = {name: self._at_its_peak(s).to_dict() for name, s in self.schedules.items()}
         if self.refine_from:
-            warmup = self.schedules[self.refine_from].warmup_steps
-            own[REFINED] = {"refined_from": own[self.refine_from], "warmup": warmup}
+            own[REFINED] = {"refined_from": own[self.refine_from], "warmup": self._warmup}
         definitions = {name: {"schedule": own[name], "averages": averages} for name in own}
         object.__setattr__(self, "_definitions", definitions)
 
     @property
     def names(self) -> list[str]:
         return list(self._definitions)
+
+    @property
+    def _warmup(self) -> int:
+        """Of the refined schedule, in steps: that of the schedule that records."""
+        return self.schedules[self.refine_from].warmup_steps if self.refine_from else 0
 
     def steps(self, name: str) -> int:
         recorded = self.refine_from if name == REFINED else None
@@ -136,10 +140,9 @@ class _Plan:
 
     def outcome(self, train: Train, name: str, seed: int, file: AblationFile) -> Outcome:
         if name == REFINED and self.refine_from:
-            warmup = self.schedules[self.refine_from].warmup_steps
             try:
                 log = file.norms(self.refine_from, seed)
-                schedule = refine(log, self.steps(name), warmup=warmup)
+                schedule = refine(log, self.steps(name), warmup=self._warmup)
             except ValueError as reason:  # the recording run diverged
                 print(f"{REFINED}, seed {seed}, is not trained: {reason}", file=sys.stderr)
                 return Outcome(name, seed, dict.fromkeys([NONE, *self.averages], math.nan), 0.0)

@@ -116,7 +116,7 @@ def diagnose(
     unstable = scatter is not None and scatter.largest > SCATTER and scatter.growth > GROWTH
     follow_lr = (correlations[0] or 0) < -0.5 and plain[late].std() > 0.05
     echoes = decouple == "none" and decayed and follow_lr
-    begins_in_a_spike = bool(factors[series.places >= BEGINNING].max(initial=0) < 0.5)
+    begins_in_a_spike = bool(factors[late].max(initial=0) < 0.5)
     diagnostics = Diagnostics(
         kind=kind,
         power=power,

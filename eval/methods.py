@@ -18,6 +18,9 @@ Weights = Callable[[], AbstractContextManager[object]]
 Built = tuple[torch.optim.Optimizer, LRScheduler | None, Weights | None]
 Build = Callable[[nn.Module, int], Built]
 
+# The point of AlgoPerf v0.5's self-tuning winner, but for its learning rate and warm-up.
+WINNER_BETAS, WINNER_WEIGHT_DECAY, WINNER_R = (0.9, 0.9955159689799007), 0.08121616522670176, 0.75
+
 
 @dataclass(frozen=True)
 class Method:
@@ -61,10 +64,10 @@ def schedule_free_adamw(model: nn.Module, num_steps: int) -> Built:
     optimizer = optim.ScheduleFreeAdamW(
         model.parameters(),
         lr=0.0025,
-        betas=(0.9, 0.9955159689799007),
-        weight_decay=0.08121616522670176,
+        betas=WINNER_BETAS,
+        weight_decay=WINNER_WEIGHT_DECAY,
         warmup_steps=round(0.015 * num_steps),
-        r=0.75,
+        r=WINNER_R,
     )
     return optimizer, None, optimizer.evaluation_weights
 
@@ -76,10 +79,10 @@ def schedule_free_prodigy(model: nn.Module, num_steps: int) -> Built:
     """
     optimizer = optim.ScheduleFreeProdigy(
         model.parameters(),
-        betas=(0.9, 0.9955159689799007),
-        weight_decay=0.08121616522670176,
+        betas=WINNER_BETAS,
+        weight_decay=WINNER_WEIGHT_DECAY,
         safeguard_warmup=True,
-        r=0.75,
+        r=WINNER_R,
     )
     schedule = schedules.constant(num_steps).with_warmup(round(0.05 * num_steps))
     return optimizer, schedules.ScheduleLR(optimizer, schedule), optimizer.evaluation_weights

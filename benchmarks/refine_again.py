@@ -4,8 +4,8 @@
         [--budget 1] [--rounds 3]
 
 A run with linear decay records its norms; its refined schedule runs and records; and so on, all
-with one warm-up. What plain refinement finds depends on the schedule that recorded, so it moves on
-from round to round.
+with one warm-up. What plain refinement finds depends on the schedule that recorded, so it may
+move on from round to round.
 """
 
 import argparse

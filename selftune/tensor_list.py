@@ -133,8 +133,6 @@ class TensorList:
     def dot(self, other: TensorList) -> Tensor:
         """The inner product over all elements, a 0-d tensor."""
         pairs = zip(self.tensors, other.tensors, strict=True)
-        if torch.compiler.is_compiling():  # fuses with what else is done to the tensors
-            return torch.stack([(a * b).sum() for a, b in pairs]).sum()
         return torch.stack([torch.dot(a.flatten(), b.flatten()) for a, b in pairs]).sum()
 
     def sum(self) -> Tensor:
@@ -148,9 +146,6 @@ class TensorList:
         """
         if dtype is None and self.tensors[0].dtype.itemsize < 4:
             dtype = torch.float32
-        if torch.compiler.is_compiling():  # as in dot
-            parts = [torch.linalg.vector_norm(t, ord, dtype=dtype) for t in self.tensors]
-            return torch.linalg.vector_norm(torch.stack(parts), ord)
         norms = torch._foreach_norm(self.tensors, ord, dtype)
         return torch.linalg.vector_norm(torch.stack(norms), ord)
 

@@ -8,7 +8,7 @@ new learning rate compiles nothing, and a launch has few arguments to check.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from selftune.optim.bucket import Bucket, Cohort, Group, State, chunks
 from selftune.optim.execution import Rule, run
+from selftune.optim.kernel import Kernel
 from selftune.optim.sharding import plain, plain_grad
 from selftune.sharded import is_sharded
 from selftune.tensor_list import TensorList
@@ -35,10 +36,11 @@ class Large:
 
     def __init__(self, p: Tensor, state: State, names: list[str]) -> None:
         self.p = p
-        self.states = {name: _flat(state[name]) for name in names}
+        self.states = {name: plain(state[name]).contiguous().view(-1) for name in names}
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"param": _flat(self.p), "grad": _flat(plain_grad(self.p)), **self.states}
+        param, grad = plain(self.p), plain_grad(self.p).contiguous()
+        return {"param": param.view(-1), "grad": grad.view(-1), **self.states}
 
     def write_back(self) -> None:
         # The kernel wrote into the parameter's memory; autograd has to know.
@@ -126,20 +128,25 @@ def run_compiled(
     device = parts[0].param.tensors[0].device
     layouts, flat, constants = _laid_out([options, numbers], device)
     names = tuple(name for name, value in vars(parts[0]).items() if isinstance(value, TensorList))
-    kernel = _kernel(rule, device.type, names, layouts, constants)
+    dtypes = tuple(getattr(parts[0], name).tensors[0].dtype for name in names)
+    kernel = _kernel(rule, device, names, dtypes, layouts, constants, ok is not None)
+    after = (flat,) if ok is None else (flat, ok)
     for b in parts:
-        yield kernel([getattr(b, name).tensors[0] for name in names], flat, ok)
+        yield kernel(*(getattr(b, name).tensors[0] for name in names), *after)
 
 
 @functools.cache
 def _kernel(
     rule: Rule,
-    device: str,
+    device: torch.device,
     names: tuple[str, ...],
+    dtypes: tuple[torch.dtype, ...],
     layouts: tuple[Layout, ...],
     constants: tuple[Any, ...],
-) -> Callable[..., list[Tensor]]:
-    def kernel(tensors: list[Tensor], flat: Tensor, ok: Tensor | None) -> list[Tensor]:
+    undoable: bool,
+) -> Kernel:
+    def function(*inputs: Tensor) -> list[Tensor]:
+        *tensors, flat, ok = inputs if undoable else (*inputs, None)
         lists = {name: TensorList([tensor]) for name, tensor in zip(names, tensors, strict=True)}
         values = iter(flat.unbind())
         group, numbers = (
@@ -149,11 +156,7 @@ def _kernel(
         group.update(constants[0])
         return run(rule, Bucket(group=group, **lists, **numbers, **dict(constants[1])), ok)
 
-    # Compiled code is kept, and its number limited, per code object: each rule gets its own.
-    kernel.__code__ = kernel.__code__.replace(co_name=rule.__qualname__)
-    return torch.compile(  # pyright: ignore[reportUnknownMemberType]
-        kernel, dynamic=True, options=_compiler_options(device)
-    )
+    return Kernel(function, _compiler_options(device.type))
 
 
 def _compiler_options(device: str) -> dict[str, Any]:
@@ -198,14 +201,6 @@ def _laid_out(
 
 def _varies(value: Any) -> bool:
     return isinstance(value, float | Tensor) or (isinstance(value, tuple) and value != ())
-
-
-def _flat(tensor: Any) -> Tensor:
-    """The same memory as a 1-D tensor of its own: a view would make kernels depend on its base."""
-    memory = plain(tensor).contiguous()
-    flat = torch.empty(0, dtype=memory.dtype, device=memory.device)
-    storage, offset = memory.untyped_storage(), memory.storage_offset()
-    return flat.set_(storage, offset, torch.Size([memory.numel()]), (1,))  # pyright: ignore
 
 
 def _side_by_side(tensors: list[Tensor]) -> Tensor:

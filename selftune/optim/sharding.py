@@ -56,7 +56,9 @@ def total(parts: Sequence[tuple[Shards, Sequence[Tensor]]], partition: Shards = 
     device = parts[0][1][0].device
     table = torch.stack(  # (ways of sharding, terms)
         [
-            torch.stack([torch.stack(list(sums)).to(device) for sums in same]).sum(0)
+            torch.stack([term.to(device) for sums in same for term in sums])
+            .view(len(same), -1)
+            .sum(0)
             for same in alike.values()
         ]
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -14,9 +14,10 @@ from selftune.optim.bucket import Bucket, Cohort, Group, State, cohorts
 from selftune.optim.checkpoint import restoring
 from selftune.optim.compiled import joined, run_compiled
 from selftune.optim.evaluation import EvaluationWeights
-from selftune.optim.execution import LOW_PRECISION, Rule, in_float32, run, uncompiled
+from selftune.optim.execution import LOW_PRECISION, Rule, look, run, uncompiled
 from selftune.optim.foreign import in_our_form
 from selftune.optim.loss import needed, with_mean
+from selftune.optim.pieces import divided
 from selftune.optim.sharding import Shards, hidden_partition, total
 from selftune.optim.skipping import Verdict, count_skip
 from selftune.optim.sparse import is_sparse, kind
@@ -121,7 +122,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
             return
         self._require_training_weights()
         buckets = [(cohort, self._buckets(cohort)) for cohort in stepping]
-        terms = [(c.shards, self._measured(b)) for c, parts in buckets for b in parts]
+        terms = [(c.shards, sums) for c, parts in buckets for sums in self._looked_at(c, parts)]
         if self.takes_loss:
             terms = with_mean(terms, needed(loss, type(self).__name__), self.partition)
         finite, *measured = total(terms, self.partition)
@@ -136,13 +137,13 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
         sums: list[tuple[Shards, list[Tensor]]] = []
         for cohort, parts in buckets:
             numbers = cohort.advance(self.advance)
-            if self._runs_compiled(cohort):
+            if cohort.compiled:
                 options = self._options(cohort.group)
-                ran = run_compiled(self.update, parts, options, numbers, verdict.ok)
+                ran = run_compiled(run, self.update, parts, options, numbers, verdict.ok)
             else:
                 ran = (run(self.update, b.given(numbers), verdict.ok) for b in parts)
-            sums.extend((cohort.shards, part) for part in ran)
-            for b in parts:
+            for b, part in zip(parts, ran, strict=True):
+                sums.append((cohort.shards, part))
                 b.write_back()
         if sums[0][1]:
             for cohort in self._resting:
@@ -154,17 +155,15 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
             self.estimate(*total(sums, self.partition))
         verdict.over_what_was_learnt()
 
-    def _runs_compiled(self, cohort: Cohort) -> bool:
-        return cohort.group["compile"] and not cohort.sparse
-
     def _buckets(self, cohort: Cohort) -> list[Bucket]:
-        compiled = self._runs_compiled(cohort)
-        return joined(cohort) if compiled else list(cohort.buckets(grads=True))
+        return joined(cohort) if cohort.compiled else list(cohort.buckets(grads=True))
 
-    def _measured(self, b: Bucket) -> list[Tensor]:
-        """A norm that is finite if all gradients and their squares are, then the rule's sums."""
-        rule_has_any = self.measure is not Optimizer.measure
-        return [b.grad.rough_norm(), *(self.measure(in_float32(b)) if rule_has_any else ())]
+    def _looked_at(self, cohort: Cohort, parts: list[Bucket]) -> Iterable[list[Tensor]]:
+        if self.measure is Optimizer.measure:  # by itself the norm is faster than a kernel
+            return ([b.grad.rough_norm()] for b in parts)
+        if cohort.compiled:
+            return run_compiled(look, self.measure, parts, self._options(cohort.group), {}, None)
+        return (look(self.measure, b) for b in parts)
 
     @property
     def verdict(self) -> Verdict | None:
@@ -180,14 +179,14 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
     def _stepping(self) -> list[Cohort]:
         """What steps now: parameters with a gradient in groups whose lr is not 0."""
         gradients = [
-            (lr_of(group) != 0, [kind(p.grad) for p in group["params"]])
+            (lr_of(group) != 0, group["compile"], [kind(p.grad) for p in group["params"]])
             for group in self.param_groups
         ]
         # A state may have been exchanged from outside, as ZeroRedundancyOptimizer does.
         if self._present != (gradients, list(map(id, self.state.values()))):
             self._cohorts, self._resting = [], []
-            for group, (moving, with_grad) in zip(self.param_groups, gradients, strict=True):
-                having = dict(zip(group["params"], with_grad, strict=True))
+            for group, (moving, compile, kinds) in zip(self.param_groups, gradients, strict=True):
+                having = dict(zip(group["params"], kinds, strict=True))
                 for p, has in having.items():
                     self._require_dense(p)
                     if has and not self.state.get(p):
@@ -195,7 +194,8 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
                 if moving:
                     stepping = [p for p, has in having.items() if has]
                     resting = [p for p, has in having.items() if not has and self.state.get(p)]
-                    self._cohorts += cohorts(group, stepping, self.state)
+                    for cohort in cohorts(group, stepping, self.state):
+                        self._cohorts += divided(cohort) if compile else [cohort]
                     self._resting += cohorts(group, resting, self.state)
             if self.partition and not self._cohorts:
                 moving = [group for group in self.param_groups if lr_of(group) != 0]

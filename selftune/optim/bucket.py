@@ -31,8 +31,7 @@ class Bucket:
     """
 
     def __init__(self, **attributes: Any) -> None:
-        for name, value in attributes.items():
-            setattr(self, name, value)
+        vars(self).update(attributes)
 
     def given(self, attributes: dict[str, Any]) -> Bucket:
         """The same with these attributes too, or instead."""
@@ -50,8 +49,11 @@ class Bucket:
 class Cohort:
     """All parameters of one group, device, dtype, sharding, kind of gradient and step count."""
 
-    def __init__(self, group: Group, members: list[Tensor], states: list[State]) -> None:
+    def __init__(
+        self, group: Group, members: list[Tensor], states: list[State], compiled: bool = False
+    ) -> None:
         self.group = group
+        self.compiled = compiled
         self.members = members
         self.states = states
         self.counts = counts(states[0])

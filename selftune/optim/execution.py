@@ -49,6 +49,11 @@ def run(rule: Rule, b: Bucket, ok: Tensor | None) -> list[Tensor]:
     return sums if ok is None else [torch.where(ok, value, 0.0) for value in sums]
 
 
+def look(measure: Rule, b: Bucket, ok: Tensor | None = None) -> list[Tensor]:
+    """A norm that is finite if all gradients and their squares are, then the rule's sums."""
+    return [b.grad.rough_norm(), *measure(in_float32(b))]
+
+
 def in_float32(b: Bucket) -> Bucket:
     """The bucket as rules see it: without a loss of digits, whatever the parameters' type."""
     if not _is_low_precision(b):

@@ -6,7 +6,8 @@ from contract import every_class
 from torch import Tensor
 
 from selftune import optim
-from selftune.optim.compiled import LARGE
+from selftune.optim import pieces
+from selftune.optim.pieces import LARGE
 
 # The compiler's own modules, when first imported.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")
@@ -49,7 +50,66 @@ def test_a_compiled_step_is_the_step_of_the_list_path(cls):
 
 # What rounding to bfloat16 takes away is kept, in kernels as outside of them.
 @pytest.mark.parametrize("cls", [optim.AdamW, optim.Prodigy])
-def test_a_compiled_step_of_bfloat16_loses_no_digits(cls):
+@pytest.mark.parametrize("keeps_rounding", [True, False])
+def test_a_compiled_step_of_bfloat16_loses_no_digits(cls, keeps_rounding, monkeypatch):
+    monkeypatch.setattr(pieces, "KEEPS_ROUNDING", keeps_rounding and pieces.KEEPS_ROUNDING)
     params, _ = trained(cls, torch.bfloat16, compile=True)
     expected, _ = trained(cls, torch.bfloat16, compile=False)
     torch.testing.assert_close(params, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_state_that_lies_otherwise_in_memory_is_kept():
+    ends = []
+    for compile in (False, True):
+        p = torch.linspace(-1, 1, LARGE).view(2, 8, 64, -1).requires_grad_()
+        optimizer = optim.AdamW([p], compile=compile)
+        for _ in range(3):
+            p.grad = p.detach().cos()
+            optimizer.step()
+            saved = optimizer.state_dict()
+            for state in saved["state"].values():
+                for name in ("exp_avg", "exp_avg_sq"):
+                    state[name] = state[name].to(memory_format=torch.channels_last)
+            optimizer.load_state_dict(saved)
+        ends.append([p.detach(), optimizer.state[p]["exp_avg"]])
+    torch.testing.assert_close(*ends)
+
+
+def test_compile_may_be_switched_between_steps():
+    ends = []
+    for switched in (False, True):
+        params = [torch.linspace(-1, 1, n).requires_grad_() for n in (5, 2 * LARGE)]
+        optimizer = optim.Prodigy(params, d0=1e-3)
+        for step in range(4):
+            optimizer.param_groups[0]["compile"] = switched and step % 2 == 1
+            for p in params:
+                p.grad = p.detach().cos()
+            optimizer.step()
+            assert {cohort.compiled for cohort in optimizer._cohorts} == {
+                switched and step % 2 == 1
+            }
+        ends.append(params)
+    torch.testing.assert_close(*ends)
+
+
+@pytest.mark.parametrize("n", [5, LARGE])
+def test_memory_that_was_exchanged_is_what_steps(n):
+    p = torch.zeros(n, requires_grad=True)
+    optimizer = optim.ScheduleFreeSGD([p], compile=True)
+    p.grad = torch.ones(n)
+    optimizer.step()
+    before = p.data
+    p.data = before.clone()
+    optimizer.step()
+    assert before.unique().tolist() == [-1.0]
+    assert p.max() < -1
+
+
+def test_small_tensors_with_a_number_each_are_left_to_the_list_path():
+    params = [torch.ones(n, requires_grad=True) for n in (3, 7, LARGE)]
+    optimizer = optim.LDoG(params, compile=True)
+    for p in params:
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    sizes = {c.compiled: [p.numel() for p in c.members] for c in optimizer._cohorts}
+    assert sizes == {True: [LARGE], False: [3, 7]}

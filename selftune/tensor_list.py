@@ -149,14 +149,14 @@ class TensorList:
         norms = torch._foreach_norm(self.tensors, ord, dtype)
         return torch.linalg.vector_norm(torch.stack(norms), ord)
 
-    def rough_norm(self) -> Tensor:
-        """The 2-norm over all elements, of which the last digits may differ from call to call."""
+    def rough_sum_of_squares(self) -> Tensor:
+        """The square of the 2-norm, of which the last digits may differ from call to call."""
         one = self.tensors[0]
         if len(self) == 1 and one.is_cpu and one.is_contiguous() and one.dtype.itemsize >= 4:
             # On a CPU an inner product is faster, but what it rounds depends on the address.
-            elements = one.view(-1)
-            return torch.dot(elements, elements).sqrt()
-        return self.norm()
+            elements = one if one.dim() == 1 else one.view(-1)
+            return torch.dot(elements, elements)
+        return self.norm() ** 2
 
     def norms(self) -> Tensor:
         """The 2-norm of each tensor: one dimension, an entry per tensor."""

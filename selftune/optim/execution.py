@@ -50,8 +50,8 @@ def run(rule: Rule, b: Bucket, ok: Tensor | None) -> list[Tensor]:
 
 
 def look(measure: Rule, b: Bucket, ok: Tensor | None = None) -> list[Tensor]:
-    """A norm that is finite if all gradients and their squares are, then the rule's sums."""
-    return [b.grad.rough_norm(), *measure(in_float32(b))]
+    """A sum that is finite if all gradients and their squares are, then the rule's sums."""
+    return [b.grad.rough_sum_of_squares(), *measure(in_float32(b))]
 
 
 def in_float32(b: Bucket) -> Bucket:

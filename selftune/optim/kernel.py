@@ -23,7 +23,8 @@ class Kernel:
     def __init__(self, function: Function, options: dict[str, Any]) -> None:
         self.function = function
         # A cached graph comes with what it assumes of numbers among its inputs, not of lengths.
-        self.options = {**options, "fx_graph_cache": False}
+        # Asserting sizes takes time in every call; `fits` has compared them.
+        self.options = {**options, "fx_graph_cache": False, "size_asserts": False}
         self.compiled: list[tuple[Condition, Function]] = []
         self.by_lengths: dict[tuple[int, ...], Function] = {}
 

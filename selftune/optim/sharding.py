@@ -56,7 +56,7 @@ def total(parts: Sequence[tuple[Shards, Sequence[Tensor]]], partition: Shards = 
     device = parts[0][1][0].device
     table = torch.stack(  # (ways of sharding, terms)
         [
-            torch.stack([term.to(device) for sums in same for term in sums])
+            torch.stack([_on(device, term) for sums in same for term in sums])
             .view(len(same), -1)
             .sum(0)
             for same in alike.values()
@@ -98,3 +98,7 @@ def completed(sums: Tensor, over: Shards) -> Tensor:
     for group in over:
         torch.distributed.all_reduce(sums, group=group)  # pyright: ignore[reportUnknownMemberType]
     return sums
+
+
+def _on(device: torch.device, term: Tensor) -> Tensor:
+    return term if term.device == device else term.to(device)

@@ -36,11 +36,15 @@ class Kernel:
         return run(*inputs)
 
     def _fitting(self, inputs: Sequence[Tensor]) -> Function:
+        from torch._dynamo.convert_frame import compile_lock  # large, as the compiler is
+
         for fits, run in self.compiled:
             if fits([_by_itself(tensor) for tensor in inputs]):
                 return run
-        self.compiled.append(_compiled(self.function, inputs, self.options))
-        return self.compiled[-1][1]
+        with compile_lock:  # the compiler serves one thread at a time
+            fits, run = _compiled(self.function, inputs, self.options)
+        self.compiled.append((fits, run))
+        return run
 
 
 def _compiled(

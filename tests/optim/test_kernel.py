@@ -1,5 +1,8 @@
 """A kernel does what its function does, at all lengths, and is not compiled for each."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import Tensor
@@ -74,3 +77,15 @@ def test_how_inputs_lie_in_memory_does_not_matter(compilations):
     agrees(kernel, memory[1:48], torch.rand(47))
     agrees(kernel, memory[2:51], torch.rand(49))
     assert compilations == [47]
+
+
+def test_threads_may_compile_at_the_same_time():
+    begin = threading.Barrier(3)
+
+    def compiled(factor: int) -> float:
+        kernel = Kernel(lambda a: [a.mul(factor).sum()], {})
+        begin.wait()
+        return float(kernel(torch.ones(50))[0])
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(compiled, (1, 2, 3))) == [50, 100, 150]

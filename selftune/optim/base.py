@@ -41,7 +41,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
     partition: Shards = ()  # see `partitioned`
     _cohorts: list[Cohort]  # what steps
     _resting: list[Cohort]  # what has stepped before, and has no gradient now
-    _present: Any = None  # the gradients and states which they were made for
+    _present: Any = None  # the gradients, parameters and states which they were made for
     _verdict: Verdict | None = None  # on the step, until it is known to have counted
     _at_evaluation = False  # since the last `eval` of this object
 
@@ -182,8 +182,8 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
             (lr_of(group) != 0, group["compile"], [kind(p.grad) for p in group["params"]])
             for group in self.param_groups
         ]
-        # A state may have been exchanged from outside, as ZeroRedundancyOptimizer does.
-        if self._present != (gradients, list(map(id, self.state.values()))):
+        present = gradients, self._identities()
+        if self._present != present or not all(map(Cohort.is_current, self._cohorts)):
             self._cohorts, self._resting = [], []
             for group, (moving, compile, kinds) in zip(self.param_groups, gradients, strict=True):
                 having = dict(zip(group["params"], kinds, strict=True))
@@ -200,8 +200,13 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
             if self.partition and not self._cohorts:
                 moving = [group for group in self.param_groups if lr_of(group) != 0]
                 self._cohorts = [self._nothing(group) for group in moving[:1]]
-            self._present = (gradients, list(map(id, self.state.values())))
+            self._present = gradients, self._identities()
         return self._cohorts
+
+    def _identities(self) -> list[list[int]]:
+        """Of parameters and states: callers exchange them, as ZeroRedundancyOptimizer does."""
+        params = (group["params"] for group in self.param_groups)
+        return [list(map(id, some)) for some in (self.state.values(), *params)]
 
     def _require_dense(self, p: Tensor) -> None:
         if is_sparse(p) and not self.takes_sparse:

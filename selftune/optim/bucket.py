@@ -63,6 +63,10 @@ class Cohort:
         self.sparse = is_sparse(members[0])
         self.pieces: Any = None  # how compiled code takes them; made when first needed
 
+    def is_current(self) -> bool:
+        """Whether memory that compiled code holds is still that of the parameters and states."""
+        return all(piece.is_current() for piece in self.pieces or ())
+
     def advance(self, rule: Callable[[Group, State], State]) -> State:
         """The numbers of the coming step; moves the counts forward."""
         new = dict(self.counts)
@@ -107,7 +111,9 @@ def cohorts(group: Group, params: Iterable[Tensor], state: Any) -> list[Cohort]:
     """The parameters by all that a cohort has in common, in order of first appearance."""
     found: dict[Any, list[Tensor]] = {}
     for p in params:
-        key = (p.device, p.dtype, is_sharded(p), shards(p), is_sparse(p), *counts(state[p]).items())
+        # A gradient's type need not be its parameter's.
+        grad = None if p.grad is None else (p.grad.dtype, is_sparse(p))
+        key = (p.device, p.dtype, is_sharded(p), shards(p), grad, *counts(state[p]).items())
         found.setdefault(key, []).append(p)
     return [Cohort(group, members, [state[p] for p in members]) for members in found.values()]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import is_
 from typing import Any
 
 import torch
@@ -28,13 +29,14 @@ class Large:
 
     def __init__(self, p: Tensor, state: State, names: list[str]) -> None:
         self.p = p
+        self.taken = _Taken(p, state, names)
         tensors = {"param": plain(p), **{name: plain(state[name]) for name in names}}
         self.kept = {name: TensorList([tensor.view(-1)]) for name, tensor in tensors.items()}
 
+    def is_current(self) -> bool:
+        return self.taken.is_current()
+
     def lists(self) -> dict[str, TensorList]:
-        local = plain(self.p)
-        if local.data_ptr() != self.kept["param"].tensors[0].data_ptr():  # `p.data` was exchanged
-            self.kept["param"] = TensorList([local.view(-1)])
         return {**self.kept, "grad": TensorList([plain_grad(self.p).contiguous().view(-1)])}
 
     def fetch(self) -> None:
@@ -71,6 +73,11 @@ class Pack:
             views = _split(memory[name], [plain(state[name]) for state in states])
             for state, view in zip(states, views, strict=True):
                 state[name] = _like(state[name], view)
+        # Who exchanges states, to have them elsewhere for a while, exchanges those of all.
+        self.taken = _Taken(first, states[0], names)
+
+    def is_current(self) -> bool:
+        return self.taken.is_current()
 
     def lists(self) -> dict[str, TensorList]:
         self.grads.copy_(TensorList(self._grads()))
@@ -90,22 +97,27 @@ class Pack:
 
 
 def divided(cohort: Cohort) -> list[Cohort]:
-    """The cohort in two, or one: what kernels take, and what is left to the list path."""
-    fitting = [_fits(cohort, i) for i in range(len(cohort.members))]
+    """The cohort in parts: what kernels take, each for its types, and what the list path takes."""
+    alike: dict[Any, list[int]] = {}
+    for i, state in enumerate(cohort.states):
+        types = tuple(state[name].dtype for name in cohort.names)
+        alike.setdefault((_fits(cohort, i), types), []).append(i)
     parts: list[Cohort] = []
-    for compiled in dict.fromkeys(fitting):
-        chosen = [i for i, fits in enumerate(fitting) if fits == compiled]
+    for (compiled, _), chosen in alike.items():
         members = [cohort.members[i] for i in chosen]
         parts.append(Cohort(cohort.group, members, [cohort.states[i] for i in chosen], compiled))
     return parts
 
 
 def _fits(cohort: Cohort, i: int) -> bool:
-    p = cohort.members[i]
-    if cohort.sparse or (p.dtype in LOW_PRECISION and not KEEPS_ROUNDING):
+    p, state = cohort.members[i], cohort.states[i]
+    if cohort.sparse or p.is_meta or (p.dtype in LOW_PRECISION and not KEEPS_ROUNDING):
+        return False
+    # The list path refuses other devices; a kernel would take an address for one of its own.
+    if any(state[name].device != p.device for name in cohort.names):
         return False
     # Within a pack a kernel knows no bounds, as for a number per tensor or a sample.
-    shapes = {plain(cohort.states[i][name]).shape for name in cohort.names}
+    shapes = {plain(state[name]).shape for name in cohort.names}
     return _is_large(cohort, i) or shapes <= {plain(p).shape}
 
 
@@ -134,6 +146,26 @@ def pieces(cohort: Cohort) -> list[Large | Pack]:
         states = [cohort.states[i] for i in small[part]]
         found.append(Pack(members, states, cohort.names, for_params))
     return found
+
+
+class _Taken:
+    """A parameter's memory, its gradient's type and its states, when a piece was made of them.
+
+    Callers may exchange them.
+    """
+
+    def __init__(self, p: Any, state: State, names: list[str]) -> None:
+        self.p = p
+        self.state = state
+        self.address = plain(p).data_ptr()
+        self.grad_dtype = p.grad.dtype
+        self.names = names
+        self.tensors = [state[name] for name in names]
+
+    def is_current(self) -> bool:
+        if plain(self.p).data_ptr() != self.address or self.p.grad.dtype != self.grad_dtype:
+            return False
+        return all(map(is_, map(self.state.get, self.names), self.tensors))
 
 
 def _side_by_side(tensors: list[Tensor]) -> Tensor:

@@ -1,5 +1,7 @@
 """Compiled rules are the rules: what the code generator makes of them agrees with the list path."""
 
+import math
+
 import pytest
 import torch
 from contract import every_class
@@ -113,3 +115,86 @@ def test_small_tensors_with_a_number_each_are_left_to_the_list_path():
     optimizer.step()
     sizes = {c.compiled: [p.numel() for p in c.members] for c in optimizer._cohorts}
     assert sizes == {True: [LARGE], False: [3, 7]}
+
+
+def ends(exchange) -> list[list[Tensor]]:
+    """Parameters and states after four steps, on the list path and in kernels.
+
+    exchange: what is done to the optimizer and its parameters half-way.
+    """
+    found = []
+    for compile in (False, True):
+        shapes = [(64, 64, 8, 8), (2 * LARGE,), (5,), (3, 2)]
+        params = [torch.linspace(-1, 1, math.prod(s)).view(s).requires_grad_() for s in shapes]
+        optimizer = optim.AdamW(params, lr=0.1, compile=compile)
+        for step in range(4):
+            if step == 2:
+                exchange(optimizer, params)
+            for p in params:
+                p.grad = p.detach().cos()
+            optimizer.step()
+        states = optimizer.state_dict()["state"].values()
+        found.append([*params, *(state["exp_avg"] for state in states)])
+    return found
+
+
+def test_a_parameter_may_take_another_type_between_steps():
+    def exchange(_, params):
+        params[0].grad = None  # torch lets no gradient have another type
+        params[0].data = params[0].data.bfloat16()
+
+    # The tolerances are bfloat16's: where the list path rounds, a kernel may round otherwise.
+    torch.testing.assert_close(*ends(exchange), rtol=0.02, atol=2e-3)
+
+
+def test_a_parameter_may_take_another_memory_format_between_steps():
+    def exchange(_, params):
+        params[0].data = params[0].data.to(memory_format=torch.channels_last)
+
+    torch.testing.assert_close(*ends(exchange))
+
+
+def test_states_may_be_exchanged_between_steps():
+    def exchange(optimizer, _):
+        for state in optimizer.state.values():
+            state["exp_avg"] = torch.full_like(state["exp_avg"], 0.5)
+
+    torch.testing.assert_close(*ends(exchange))
+
+
+def test_states_of_several_types_take_a_kernel_each():
+    def exchange(optimizer, params):
+        for p in params[::2] if optimizer.param_groups[0]["compile"] else ():
+            optimizer.state[p]["exp_avg"] = optimizer.state[p]["exp_avg"].bfloat16()
+
+    expected, found = ends(exchange)
+    torch.testing.assert_close(found[:4], expected[:4], rtol=0.02, atol=2e-3)  # bfloat16's
+
+
+@pytest.mark.skipif(not hasattr(Tensor, "grad_dtype"), reason="gradients have their tensors' type")
+def test_gradients_of_several_types_take_a_kernel_each():
+    params = [torch.linspace(-1, 1, LARGE).requires_grad_() for _ in range(2)]
+    optimizer = optim.ScheduleFreeSGD(params, lr=0.1, compile=True)
+    for p, dtype in zip(params, (torch.bfloat16, torch.float32), strict=True):
+        p.grad_dtype = None
+        p.grad = torch.ones(LARGE, dtype=dtype)
+    optimizer.step()
+    torch.testing.assert_close(params[0], params[1])
+
+
+def test_states_elsewhere_are_refused_as_on_the_list_path():
+    p = torch.ones(LARGE, requires_grad=True)
+    optimizer = optim.AdamW([p], compile=True)
+    p.grad = torch.ones(LARGE)
+    optimizer.step()
+    optimizer.state[p]["exp_avg"] = optimizer.state[p]["exp_avg"].to("meta")
+    with pytest.raises(RuntimeError, match="device"):
+        optimizer.step()
+
+
+def test_there_is_nothing_to_compile_on_the_meta_device():
+    p = torch.ones(LARGE, device="meta", requires_grad=True)
+    optimizer = optim.Prodigy([p], compile=True)
+    p.grad = torch.ones_like(p)
+    optimizer.step()
+    assert optimizer.state[p]["step"] == 1

@@ -112,6 +112,19 @@ def test_an_lr_in_a_tensor_elsewhere_is_refused(cls):
         cls(weights(), lr=torch.tensor(0.5, device="meta"))
 
 
+@every_class
+def test_parameters_that_take_the_place_of_others_are_what_steps(cls):
+    params = weights()
+    optimizer = cls(params)
+    train(optimizer, range(3))
+    last, params[-1] = params[-1], params[-1].detach().clone().requires_grad_()
+    optimizer.param_groups[0]["params"] = params
+    before = copy.deepcopy(last)
+    train(optimizer, range(3, 12))
+    assert torch.equal(last, before)
+    assert not torch.equal(params[-1], before)
+
+
 @every_optimizer
 def test_a_group_with_lr_0_is_frozen_while_another_trains(cls):
     params = weights()

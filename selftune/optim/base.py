@@ -236,7 +236,8 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
     def _options(self, group: Group) -> Group:
         """What a rule may read of its group: the constructor's arguments, the learnt numbers."""
         learnt = {name: value for name, value in group.items() if isinstance(value, Tensor)}
-        return {**{name: group[name] for name in self.defaults}, **learnt}
+        # A schedule may make any number of the lr: as a float it is never a kernel's constant.
+        return {**{name: group[name] for name in self.defaults}, **learnt, "lr": lr_of(group)}
 
     # -- training and evaluation weights ------------------------------------------------------
 

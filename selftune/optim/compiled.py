@@ -7,9 +7,10 @@ enter in one tensor: a new learning rate compiles nothing.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,7 +44,8 @@ def run_compiled(
     layouts, flat, constants = _laid_out([options, numbers], device)
     names = tuple(name for name, value in vars(parts[0]).items() if isinstance(value, TensorList))
     dtypes = tuple(getattr(parts[0], name).tensors[0].dtype for name in names)
-    kernel = _kernel(how, rule, device, names, dtypes, layouts, constants, ok is not None)
+    threads = torch.get_num_threads()  # which a kernel for a CPU takes at its compilation
+    kernel = _kernel(how, rule, device, names, dtypes, layouts, constants, ok is not None, threads)
     after = (flat,) if ok is None else (flat, ok)
     for b in parts:
         b.source.fetch()
@@ -60,6 +62,7 @@ def _kernel(
     layouts: tuple[Layout, ...],
     constants: tuple[Any, ...],
     undoable: bool,
+    threads: int,
 ) -> Kernel:
     def function(*inputs: Tensor) -> list[Tensor]:
         *tensors, flat, ok = inputs if undoable else (*inputs, None)
@@ -89,7 +92,7 @@ def _compiler_options(device: str) -> dict[str, Any]:
 def _laid_out(
     rows: list[dict[str, Any]], device: torch.device
 ) -> tuple[tuple[Layout, ...], Tensor, tuple[Any, ...]]:
-    """Floats (also in tuples) and 0-d tensors in one tensor, and where they lie; all else as
+    """Floats (also in sequences) and 0-d tensors in one tensor, and where they lie; all else as
     constants."""
     # float64 so that 1 - beta keeps its digits.
     dtype = torch.float32 if device.type == "mps" else torch.float64
@@ -97,15 +100,15 @@ def _laid_out(
     constants: list[Any] = []
     values: list[Any] = []
     for row in rows:
-        variable: dict[str, Number | tuple[Number, ...]] = {
+        variable: dict[str, Number | Sequence[Number]] = {
             name: value for name, value in row.items() if _varies(value)
         }
         layouts.append(
-            tuple((n, len(v) if isinstance(v, tuple) else 0) for n, v in variable.items())
+            tuple((n, len(v) if isinstance(v, tuple | list) else 0) for n, v in variable.items())
         )
         constants.append(tuple((n, v) for n, v in row.items() if n not in variable))
         for value in variable.values():
-            values.extend(value if isinstance(value, tuple) else [value])
+            values.extend(value if isinstance(value, tuple | list) else [value])
     # What the host knows goes over in one transfer; what it does not is never read.
     known = [0.0 if isinstance(v, Tensor) and v.device == device else float(v) for v in values]
     flat = torch.tensor(known, dtype=dtype, device=device)
@@ -116,4 +119,6 @@ def _laid_out(
 
 
 def _varies(value: Any) -> bool:
-    return isinstance(value, float | Tensor) or (isinstance(value, tuple) and value != ())
+    if isinstance(value, tuple | list):
+        return value not in ((), [])
+    return isinstance(value, float | np.floating | Tensor)

@@ -1,14 +1,16 @@
 """Compiled rules are the rules: what the code generator makes of them agrees with the list path."""
 
 import math
+from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from contract import every_class
 from torch import Tensor
 
 from selftune import optim
-from selftune.optim import pieces
+from selftune.optim import compiled, pieces
 from selftune.optim.pieces import LARGE
 
 # The compiler's own modules, when first imported.
@@ -198,3 +200,63 @@ def test_there_is_nothing_to_compile_on_the_meta_device():
     p.grad = torch.ones_like(p)
     optimizer.step()
     assert optimizer.state[p]["step"] == 1
+
+
+@pytest.fixture
+def compilations(monkeypatch) -> Iterator[list[int]]:
+    """The numbers of threads for which something was compiled."""
+    threads: list[int] = []
+
+    def counted(graph, *_):
+        threads.append(torch.get_num_threads())
+        return graph
+
+    monkeypatch.setattr(torch._inductor, "compile", counted)
+    compiled._kernel.cache_clear()
+    yield threads
+    compiled._kernel.cache_clear()
+
+
+@pytest.mark.parametrize("number", [int, float, np.float32, torch.tensor])
+def test_an_lr_of_any_type_compiles_nothing_anew(number, compilations):
+    p = torch.ones(5, requires_grad=True)
+    optimizer = optim.DoG([p], lr=number(1), compile=True)
+    for lr in (1, 2, 3):
+        optimizer.param_groups[0]["lr"] = number(lr)
+        p.grad = torch.ones(5)
+        optimizer.step()
+    assert len(compilations) == 2  # before a step, and the step
+
+
+def test_a_weight_decay_of_numpy_compiles_nothing_anew(compilations):
+    p = torch.ones(5, requires_grad=True)
+    optimizer = optim.AdamW([p], compile=True)
+    for decay in np.float32([0.1, 0.2, 0.3]):
+        optimizer.param_groups[0]["weight_decay"] = decay
+        p.grad = torch.ones(5)
+        optimizer.step()
+    assert len(compilations) == 1
+
+
+def test_betas_may_be_a_list():
+    params = [torch.ones(5, requires_grad=True) for _ in range(2)]
+    for p, betas in zip(params, ([0.5, 0.6], (0.5, 0.6)), strict=True):
+        optimizer = optim.AdamW([p], betas=betas, compile=True)
+        for grad in (1.0, -2.0):
+            p.grad = torch.full((5,), grad)
+            optimizer.step()
+    assert torch.equal(*params)
+
+
+def test_another_number_of_threads_takes_another_kernel(compilations):
+    p = torch.ones(5, requires_grad=True)
+    optimizer = optim.AdamW([p], compile=True)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 1):
+            torch.set_num_threads(threads)
+            p.grad = torch.ones(5)
+            optimizer.step()
+    finally:
+        torch.set_num_threads(before)
+    assert compilations == [1, 2]

@@ -65,7 +65,7 @@ class Cohort:
 
     def is_current(self) -> bool:
         """Whether memory that compiled code holds is still that of the parameters and states."""
-        return all(piece.is_current() for piece in self.pieces or ())
+        return all(piece.taken.is_current() for piece in self.pieces or ())
 
     def advance(self, rule: Callable[[Group, State], State]) -> State:
         """The numbers of the coming step; moves the counts forward."""

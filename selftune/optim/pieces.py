@@ -29,12 +29,9 @@ class Large:
 
     def __init__(self, p: Tensor, state: State, names: list[str]) -> None:
         self.p = p
-        self.taken = _Taken(p, state, names)
+        self.taken = Taken(p, state, names)
         tensors = {"param": plain(p), **{name: plain(state[name]) for name in names}}
         self.kept = {name: TensorList([tensor.view(-1)]) for name, tensor in tensors.items()}
-
-    def is_current(self) -> bool:
-        return self.taken.is_current()
 
     def lists(self) -> dict[str, TensorList]:
         return {**self.kept, "grad": TensorList([plain_grad(self.p).contiguous().view(-1)])}
@@ -74,10 +71,7 @@ class Pack:
             for state, view in zip(states, views, strict=True):
                 state[name] = _like(state[name], view)
         # Who exchanges states, to have them elsewhere for a while, exchanges those of all.
-        self.taken = _Taken(first, states[0], names)
-
-    def is_current(self) -> bool:
-        return self.taken.is_current()
+        self.taken = Taken(first, states[0], names)
 
     def lists(self) -> dict[str, TensorList]:
         self.grads.copy_(TensorList(self._grads()))
@@ -148,7 +142,7 @@ def pieces(cohort: Cohort) -> list[Large | Pack]:
     return found
 
 
-class _Taken:
+class Taken:
     """A parameter's memory, its gradient's type and its states, when a piece was made of them.
 
     Callers may exchange them.

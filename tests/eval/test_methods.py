@@ -1,11 +1,13 @@
 from contextlib import nullcontext
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from benchmarks.shrunk_distance import PRIOR, REACH, shrunk
 from eval.methods import METHODS
 from eval.targets.calibration import calibrated
 from eval.workloads import WORKLOADS
@@ -185,3 +187,22 @@ def test_short_budgets_are_no_trouble(method, num_steps):
     training = Training(method, num_steps)
     training.step(3 * num_steps)
     assert loss_of(training.model).isfinite()
+
+
+def test_a_shrunk_step_lies_halfway_between_prodigys_and_the_prior():
+    model = small_model()
+    optimizer, scheduler, _ = shrunk(model, NUM_STEPS)
+    sizes, distances = [], []
+    for _ in range(NUM_STEPS):
+        group = optimizer.param_groups[0]
+        distances.append(float(group["d"]))
+        sizes.append(distances[-1] * group["lr"])
+        loss_of(model).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        scheduler.step()
+    halfway = (PRIOR * np.array(distances)) ** 0.5
+    warmup = np.minimum(1, np.arange(1, NUM_STEPS + 1) / 10)
+    np.testing.assert_allclose(sizes, warmup * halfway.clip(PRIOR / REACH, PRIOR * REACH))
+    assert halfway[0] < PRIOR / REACH
+    assert halfway[-1] > PRIOR * REACH

@@ -101,7 +101,7 @@ def test_ldog_trains_a_tensor_as_if_it_were_alone():
     torch.testing.assert_close(params[1], alone.start[1], rtol=1e-12, atol=1e-14)
 
 
-def test_ldog_knows_the_bounds_of_tensors_where_kernels_take_packs(monkeypatch):
+def test_ldog_knows_the_bounds_of_tensors_where_large_ones_have_kernels(monkeypatch):
     monkeypatch.setattr(torch._inductor, "compile", lambda graph, *_: graph)
     sizes, ends = [3, 7, 2**16 + 5], []
     for compile in (False, True):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from problems import Valley
 
 from selftune.optim import Prodigy, compiled
+from selftune.optim.pieces import LARGE
 
 STEPS = 60
 seeds = st.integers(0, 1000)
@@ -200,13 +201,15 @@ def test_slices_spend_memory_on_a_sample_only():
     assert sizes == [(3, 3), (1, 1)]
 
 
-def test_the_sample_of_a_tensor_is_the_same_where_kernels_take_packs(monkeypatch):
+def test_the_sample_of_a_tensor_is_the_same_in_kernels(monkeypatch):
     monkeypatch.setattr(torch._inductor, "compile", lambda graph, *_: graph)
     ends = []
     for compile in (False, True):
-        problem = Valley.random([(5,), (2, 7)], 0)
+        problem = Valley.random([(5,), (2, 7), (2, LARGE // 2)], 0)
         optimizer = prodigy(problem, slice_p=3, compile=compile)
         train(optimizer, problem, range(20))
+        # Small samples have no kernels.
+        assert [c.compiled for c in optimizer._cohorts] == ([False, True] if compile else [False])
         ends.append(problem.start)
     compiled._kernel.cache_clear()
     torch.testing.assert_close(*ends, rtol=1e-9, atol=1e-12)

@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
+from selftune.refinement.refine import Refined
 from selftune.schedules import Schedule, constant, cosine, linear, refine, transfer_lr, wsd
-from selftune.schedules.refinement import Refined
 
 STEPS, WARMUP, WEIGHT_DECAY = 50_000, 300, 0.1
 LINEAR = "wsd-linear-0.994"  # a cooldown over all that follows the warm-up

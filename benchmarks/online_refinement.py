@@ -18,19 +18,19 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from eval.along import Along, from_json
-from eval.command import chosen, count
+from eval.cli import chosen, count
 from eval.methods import METHODS, Build, Built, nadamw_pocket
+from eval.observers import Along, from_json
 from eval.plan import complete, opened
 from eval.results import Record, read
 from eval.targets.protocol import log, seeds_of_best
 from eval.trial import Trial
 from eval.workload import Workload
 from eval.workloads import WORKLOADS
+from selftune.ablation.paired_difference import Difference
+from selftune.refinement.refine import LARGEST_WEIGHT
 from selftune.schedules import GradientNorms, ScheduleLR
 from selftune.schedules import linear as linear_decay
-from selftune.schedules.paired import Difference
-from selftune.schedules.refinement import LARGEST_WEIGHT
 
 WARMUP = 0.1  # of the run, nadamw_pocket's
 SMOOTHING = 0.1  # of the run: length of the running median, as of `refine`

@@ -15,13 +15,13 @@ import numpy as np
 
 from eval.ablation.axes import with_warmup
 from eval.ablation.plan import WithSchedule
-from eval.along import Along, from_json
 from eval.methods import METHODS
+from eval.observers import Along, from_json
 from eval.results import Record
 from eval.trial import Trial, run_trial
 from eval.workloads import WORKLOADS
+from selftune.refinement.refine import Refined
 from selftune.schedules import Schedule, refine
-from selftune.schedules.refinement import Refined
 
 MODES = ("auto", "none")
 

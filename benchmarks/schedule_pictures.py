@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks import llm_gradient_norms as study
+from selftune.refinement.refine import Refined
 from selftune.schedules import (
     Schedule,
     constant,
@@ -28,7 +29,6 @@ from selftune.schedules import (
     wsd,
 )
 from selftune.schedules.plot import plot_schedules
-from selftune.schedules.refinement import Refined
 
 T = 1000
 FAMILIES: dict[str, dict[str, Schedule]] = {

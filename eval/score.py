@@ -10,8 +10,8 @@ from .algoperf import logs, projection, report, tables
 from .algoperf.benchmark import V05, VERSIONS, Rules, version
 from .algoperf.contest import assemble
 from .algoperf.published import FIELDS, Field, field
-from .command import DONE, SOME_FAILED, Parser, multiple
-from .rendering import text_table
+from .cli import DONE, SOME_FAILED, Parser, multiple
+from .reporting.text import text_table
 from .results import Record
 
 NOBODY = "none"

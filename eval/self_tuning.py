@@ -13,26 +13,16 @@ from pathlib import Path
 import torch
 
 from . import ablation, baselines
-from .command import (
-    DONE,
-    INTERRUPTED,
-    SOME_FAILED,
-    Parser,
-    chosen,
-    cores,
-    count,
-    multiple,
-    natural,
-)
+from .cli import DONE, INTERRUPTED, SOME_FAILED, Parser, chosen, cores, count, multiple, natural
 from .data import verified
 from .estimate import minutes
 from .methods import METHODS
-from .own_method import chosen_methods
 from .plan import complete, opened, refuse_other_rules, unfinished
-from .report import report
+from .reporting.report import report
 from .results import key, read
 from .targets import target
 from .trial import Trial
+from .user_methods import chosen_methods
 from .workload import Workload
 from .workloads import WORKLOADS
 

@@ -7,7 +7,7 @@ seeds. Takes hours; the same command goes on where an earlier one ended.
 import sys
 from dataclasses import asdict
 
-from .command import DONE, INTERRUPTED, SOME_FAILED, Parser, chosen, cores, count
+from .cli import DONE, INTERRUPTED, SOME_FAILED, Parser, chosen, cores, count
 from .plan import complete, say_what_was_cut
 from .results import Results, read
 from .targets import LEAST_TRIALS, best_trial, log, refuse_other_workload, searched, target

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from selftune.averaging import recalibrate_batch_norm
-from selftune.averaging.places import buffers_restored
+from selftune.averaging.module_tensors import buffers_restored
 
 from .clock import Clock
 from .methods import Build, Weights

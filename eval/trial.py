@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from .along import Along
-from .command import in_a_line
+from .cli import in_a_line
 from .data import manifest
 from .methods import Build
+from .observers import Along
 from .results import Key, Record, finite
 from .training import Evaluation, Seeds, train
 from .workload import Workload

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from selftune.averaging import EMA, LAWA, PowerEMA, Profile, Tail
 from selftune.schedules import Schedule, constant, cosine, linear, rex, wsd
 
-from ..command import listed, one
+from ..cli import listed, one
 
 REFINED, NONE = "refined", "none"
 WARMUP = 0.02  # of the run, as of AlgoPerf's baseline; where the method's own is not known

@@ -6,7 +6,7 @@ from math import inf, isnan, nan
 from statistics import median
 from typing import Any
 
-from selftune.schedules.paired import Difference, finite_mean
+from selftune.ablation.paired_difference import Difference, finite_mean
 
 from ..results import Record
 from .axes import NONE, REFINED, Axes

@@ -9,9 +9,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from selftune.schedules import Schedule, ScheduleLR, refine, transfer_lr
 
-from ..along import Along, from_json
-from ..command import in_a_line
+from ..cli import in_a_line
 from ..methods import Build, Built
+from ..observers import Along, from_json
 from ..plan import complete, unfinished
 from ..results import Record, Results, key
 from ..trial import Trial

@@ -4,8 +4,8 @@ from math import isfinite
 
 from matplotlib import style as matplotlib_style
 
-from ..plots import DASHED, panels
-from ..svg import INK, MUTED, PALETTE, PAPER, to_svg
+from ..reporting.plots import DASHED, panels
+from ..reporting.svg import INK, MUTED, PALETTE, PAPER, to_svg
 from .tables import Grid
 
 BETTER, WORSE = PALETTE[0][0], PALETTE[1][0]

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..rendering import markdown_table, text_table
+from ..reporting.text import markdown_table, text_table
 from ..results import Record
 from .axes import Axes
 from .cells import Cell, cells
@@ -24,8 +24,8 @@ CSV_COLUMNS = (
 def report(records: Sequence[Record], axes: Axes, out: Path) -> None:
     """Print the table of an ablation and write its files into `out`."""
     # These import matplotlib; nothing else here needs it.
-    from ..page import document, figure, html_table
-    from ..svg import standalone
+    from ..reporting.html import document, figure, html_table
+    from ..reporting.svg import standalone
     from .plots import gains
 
     found = cells(records, axes)

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from math import isfinite, isnan
 
-from selftune.schedules.paired import CAUTION
+from selftune.ablation.paired_difference import CAUTION
 
-from ..tables import Cell as Text
-from ..tables import Table, number
+from ..reporting.tables import Cell as Text
+from ..reporting.tables import Table, number
 from .cells import Cell
 
 Grid = dict[tuple[str, str], dict[str, Cell]]  # (schedule, average) -> workload -> cell

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..command import one
+from ..cli import one
 from ..results import Record
 from ..workload import Metric
 

@@ -15,21 +15,12 @@ from zlib import crc32
 
 import numpy as np
 
-from ..command import (
-    DONE,
-    INTERRUPTED,
-    SOME_FAILED,
-    Parser,
-    chosen,
-    count,
-    multiple,
-    natural,
-)
+from ..cli import DONE, INTERRUPTED, SOME_FAILED, Parser, chosen, count, multiple, natural
 from ..methods import METHODS, Method
-from ..own_method import chosen_methods
-from ..rendering import text_table
+from ..reporting.text import text_table
 from ..results import Record, Results, key
-from . import host, projection, report, tables
+from ..user_methods import chosen_methods
+from . import preflight, projection, report, tables
 from .benchmark import MNIST, V05, VERSIONS, OfficialWorkload, Rules, version
 from .contest import assemble
 from .datasets import DATASETS
@@ -159,7 +150,7 @@ def _runs(
 def _home(options: Namespace) -> Path:
     if not options.algoperf_home:
         raise ValueError(
-            f"--scale full needs AlgoPerf: git clone {host.REPOSITORY} and name its folder in "
+            f"--scale full needs AlgoPerf: git clone {preflight.REPOSITORY} and name its folder in "
             "--algoperf-home or ALGOPERF_HOME"
         )
     return Path(options.algoperf_home).resolve()
@@ -178,14 +169,14 @@ def _seed(workload: str, study: int, seed: int) -> int:
 def _problems(rules: Rules, workloads: Sequence[OfficialWorkload], options: Namespace) -> list[str]:
     """All that lacks, a line each."""
     here = options.launcher == "local"
-    disk = host.disk_problem(options.out, options.checkpoints)
+    disk = preflight.disk_problem(options.out, options.checkpoints)
     try:
-        found = host.probe(_home(options), options.python, rules)
+        found = preflight.probe(_home(options), options.python, rules)
     except ValueError as error:
         return [str(error), *([disk] if disk else [])]
     if not here and shutil.which("sbatch") is None:
         return ["there is no sbatch here: start on a login node of Slurm, or with --launcher local"]
-    lines = host.problems(found, workloads, options.data_dir, _gpus(rules, options), here)
+    lines = preflight.problems(found, workloads, options.data_dir, _gpus(rules, options), here)
     return [*lines, *([disk] if disk else [])]
 
 

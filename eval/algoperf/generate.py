@@ -17,13 +17,13 @@ from pathlib import Path
 import selftune
 
 from .. import methods
-from ..command import DONE, Parser, fraction
+from ..cli import DONE, Parser, fraction
 from ..methods import METHODS, Method
-from ..own_method import Reference, chosen_methods
+from ..user_methods import Reference, chosen_methods
 
 RULESET = "self_tuning"  # the folder that the checker looks for
 REPOSITORY = Path(__file__).parents[2]
-ADAPTER = ("adapter.py", "all_gpus.py", "at_work.py", "batch_sizes.py", "expected.py")
+ADAPTER = ("adapter.py", "all_gpus.py", "method_state.py", "batch_sizes.py", "expected.py")
 FUNCTIONS = (
     "get_batch_size",
     "init_optimizer_state",

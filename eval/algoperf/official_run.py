@@ -17,7 +17,7 @@ from ..results import Key, Record
 from . import logs
 from .benchmark import Rules
 from .generate import RULESET
-from .host import RUNNER
+from .preflight import RUNNER
 
 # Python imports what it finds first under a name: not one that AlgoPerf has too.
 SUBMISSIONS = "selftune_submissions"

@@ -6,10 +6,10 @@ from math import isfinite
 
 from matplotlib import style as matplotlib_style
 
-from ..page import document, figure, html_table
-from ..plots import DASHED, panels, performance_profile
-from ..svg import PAPER, Style, styles, to_svg
-from ..tables import Table
+from ..reporting.html import document, figure, html_table
+from ..reporting.plots import DASHED, panels, performance_profile
+from ..reporting.svg import PAPER, Style, styles, to_svg
+from ..reporting.tables import Table
 from .contest import Contest
 from .scores import time
 

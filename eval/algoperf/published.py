@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ..command import one
+from ..cli import one
 from ..results import Record
 from .benchmark import VERSIONS, Rules, Ruleset, counted, rules_of
 

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ..command import DONE, Parser
+from ..cli import DONE, Parser
 from .benchmark import VERSIONS, OfficialWorkload, relaxed
 from .published import COLUMNS, FIELDS, PATH
 

@@ -4,8 +4,8 @@ import csv
 import textwrap
 from pathlib import Path
 
-from ..rendering import markdown_table, text_table
-from ..tables import Table
+from ..reporting.tables import Table
+from ..reporting.text import markdown_table, text_table
 from . import tables
 from .contest import Contest, is_official
 from .scores import official_score

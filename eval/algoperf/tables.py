@@ -5,8 +5,8 @@ from math import isfinite
 from statistics import median
 
 from ..pool import Entrant
+from ..reporting.tables import Cell, Table
 from ..scoring import CUTOFF, Clock, Standing
-from ..tables import Cell, Table
 from .contest import RELAXATIONS, Contest
 from .projection import Projection
 from .scores import median_time, official_score

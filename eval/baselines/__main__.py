@@ -8,11 +8,11 @@ from argparse import ArgumentParser
 from dataclasses import replace
 from pathlib import Path
 
-from .. import plots, tables
 from ..methods import METHODS
 from ..pool import Pool, assemble
-from ..rendering import markdown_table
-from ..svg import standalone, styles
+from ..reporting import plots, tables
+from ..reporting.svg import standalone, styles
+from ..reporting.text import markdown_table
 from ..workloads import WORKLOADS
 from . import RESULTS, read
 

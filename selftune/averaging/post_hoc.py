@@ -18,7 +18,7 @@ from torch import Tensor
 
 from selftune.averaging.profiles import PowerEMA
 from selftune.averaging.weight_average import WeightAverage
-from selftune.sharded import whole
+from selftune.dtensor import whole
 from selftune.tensor_list import TensorList
 
 # A synthesis further than this from what was asked for is reported.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from selftune.exact import exact
+from selftune.plain_numbers import exact
 from selftune.tensor_list import TensorList
 
 Length = int | float  # an int: optimizer steps; a float: a fraction of the run

@@ -11,9 +11,9 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
+from selftune.averaging.average_tensors import Memory
 from selftune.averaging.batch_norm import recalibrate_batch_norm
-from selftune.averaging.memory import Memory
-from selftune.averaging.places import (
+from selftune.averaging.module_tensors import (
     Place,
     buffers,
     buffers_restored,
@@ -23,9 +23,9 @@ from selftune.averaging.places import (
     reshard,
 )
 from selftune.averaging.profiles import Moment, Profile
-from selftune.following import Following
-from selftune.lent import lent
-from selftune.sharded import own_part
+from selftune.dtensor import own_part
+from selftune.step_hooks import Following
+from selftune.swapped_parameters import lent
 
 # Models that hold an average at the moment.
 _in_swap: WeakSet[nn.Module] = WeakSet()

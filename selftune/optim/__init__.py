@@ -3,13 +3,13 @@
 from selftune.optim.adamw import AdamW as AdamW
 from selftune.optim.adamw import NAdamW as NAdamW
 from selftune.optim.attachment import attach as attach
-from selftune.optim.base import Optimizer as Optimizer
 from selftune.optim.d_adapt_adagrad import DAdaptAdaGrad as DAdaptAdaGrad
 from selftune.optim.d_adaptation import DAdaptAdam as DAdaptAdam
 from selftune.optim.d_adaptation import DAdaptSGD as DAdaptSGD
-from selftune.optim.distance_over_gradients import DoG as DoG
-from selftune.optim.distance_over_gradients import DoWG as DoWG
-from selftune.optim.distance_over_gradients import LDoG as LDoG
+from selftune.optim.dog import DoG as DoG
+from selftune.optim.dog import DoWG as DoWG
+from selftune.optim.dog import LDoG as LDoG
+from selftune.optim.optimizer import Optimizer as Optimizer
 from selftune.optim.partition import partitioned as partitioned
 from selftune.optim.prodigy import Prodigy as Prodigy
 from selftune.optim.schedule_free import ScheduleFreeAdamW as ScheduleFreeAdamW

@@ -6,7 +6,15 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from selftune.optim.base import Bucket, Group, Optimizer, State, lr_of, require, require_nonnegative
+from selftune.optim.optimizer import (
+    Bucket,
+    Group,
+    Optimizer,
+    State,
+    lr_of,
+    require,
+    require_nonnegative,
+)
 
 
 class AdamW(Optimizer):

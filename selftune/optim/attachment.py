@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from selftune.optim.execution import uncompiled
+from selftune.optim.engine.precision import uncompiled
 
 
 def attach(model: nn.Module | Iterable[nn.Module], optimizer: torch.optim.Optimizer) -> Attachment:

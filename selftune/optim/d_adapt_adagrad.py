@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from selftune.optim.base import Bucket, Group, Optimizer, State, lr_of, require, require_nonnegative
 from selftune.optim.distance import (
     add_distance,
     check_distance,
@@ -16,6 +15,15 @@ from selftune.optim.distance import (
     largest_lr,
     require_alike,
     sound,
+)
+from selftune.optim.optimizer import (
+    Bucket,
+    Group,
+    Optimizer,
+    State,
+    lr_of,
+    require,
+    require_nonnegative,
 )
 
 

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from selftune.optim.adamw import check_adam
-from selftune.optim.base import Bucket, Group, Optimizer, State, lr_of, require, require_nonnegative
 from selftune.optim.distance import (
     adam_correction,
     add_distance,
@@ -18,6 +17,15 @@ from selftune.optim.distance import (
     largest_lr,
     require_alike,
     sound,
+)
+from selftune.optim.optimizer import (
+    Bucket,
+    Group,
+    Optimizer,
+    State,
+    lr_of,
+    require,
+    require_nonnegative,
 )
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selftune.optim.base import Group, lr_of, require
-from selftune.optim.sharding import is_flattened
-from selftune.sharded import is_sharded
+from selftune.dtensor import is_sharded
+from selftune.optim.engine.collectives import is_flattened
+from selftune.optim.optimizer import Group, lr_of, require
 from selftune.tensor_list import TensorList
 
 # How much larger than d a credible estimate may be. In D-Adapt Adam the second step alone gives

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar, cast
 
-from selftune.optim.base import Optimizer
+from selftune.optim.optimizer import Optimizer
 
 Class = TypeVar("Class", bound=Optimizer)
 

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from selftune.optim.adamw import check_adam
-from selftune.optim.base import Bucket, Group, Optimizer, State, lr_of, require
 from selftune.optim.distance import (
     adam_correction,
     add_distance,
@@ -20,6 +19,7 @@ from selftune.optim.distance import (
     require_alike,
     sliced_start,
 )
+from selftune.optim.optimizer import Bucket, Group, Optimizer, State, lr_of, require
 
 
 class Prodigy(Optimizer):

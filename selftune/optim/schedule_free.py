@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from selftune.optim.base import (
+from selftune.optim.optimizer import (
     Bucket,
     Group,
     Optimizer,

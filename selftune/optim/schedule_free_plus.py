@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from selftune.optim.adamw import check_adam
-from selftune.optim.base import Bucket, Group, Optimizer, State, lr_of, require, require_steps
 from selftune.optim.distance import add_distance, largest_lr, require_alike, sound
+from selftune.optim.optimizer import Bucket, Group, Optimizer, State, lr_of, require, require_steps
 from selftune.optim.sequences import (
     LEARNT_SHARE,
     check_averaging,

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from selftune.optim.base import Bucket, Group, Optimizer, State, lr_of, require, require_nonnegative
 from selftune.optim.distance import (
     add_distance,
     check_distance,
@@ -17,6 +16,15 @@ from selftune.optim.distance import (
     learn_prodigys_distance,
     require_alike,
     sliced_start,
+)
+from selftune.optim.optimizer import (
+    Bucket,
+    Group,
+    Optimizer,
+    State,
+    lr_of,
+    require,
+    require_nonnegative,
 )
 from selftune.optim.sequences import (
     LEARNT_SHARE,

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selftune.following import skipped_steps
-from selftune.optim.base import Group, Optimizer, State, lr_of, require
-from selftune.optim.bucket import Bucket, Cohort, cohorts
-from selftune.optim.checkpoint import like
-from selftune.optim.evaluation import EvaluationWeights
-from selftune.optim.execution import LOW_PRECISION, uncompiled
+from selftune.optim.engine.checkpoints import like
+from selftune.optim.engine.cohorts import Bucket, Cohort, cohorts
+from selftune.optim.engine.evaluation_weights import EvaluationWeights
+from selftune.optim.engine.precision import LOW_PRECISION, uncompiled
+from selftune.optim.optimizer import Group, Optimizer, State, lr_of, require
 from selftune.optim.sequences import own_share
 from selftune.optim.wrapping import OWN, BothStates, without_global_hooks, without_gradients
+from selftune.step_hooks import skipped_steps
 
 BETA, R = OWN + "beta", OWN + "r"
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from selftune.optim.base import Bucket, Group, State, lr_of, require, require_nonnegative
+from selftune.optim.optimizer import Bucket, Group, State, lr_of, require, require_nonnegative
 from selftune.tensor_list import Scalar, TensorList
 
 

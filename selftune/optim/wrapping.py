@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch.optim.optimizer as torch_optimizer
 from torch import Tensor
 
-from selftune.optim.bucket import State
+from selftune.optim.engine.cohorts import State
 
 OWN = "schedule_free_"  # marks the names of our part of a parameter's state
 

@@ -1,8 +1,14 @@
-"""Learning-rate schedules: frozen functions of the step."""
+"""Learning-rate schedules: frozen functions of the step.
 
-from selftune.schedules.ablation import ablate as ablate
-from selftune.schedules.ablation_run import Run as Run
-from selftune.schedules.ablation_table import Ablation as Ablation
+Refinement and ablation live in packages of their own, which build on this one; their public names
+are found here too.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from selftune.schedules.bound import Bound as Bound
 from selftune.schedules.bound import transfer_lr as transfer_lr
 from selftune.schedules.extension import extend as extend
@@ -18,7 +24,28 @@ from selftune.schedules.named import power as power
 from selftune.schedules.named import rex as rex
 from selftune.schedules.named import step as step
 from selftune.schedules.named import wsd as wsd
-from selftune.schedules.norm_log import NormLog as NormLog
-from selftune.schedules.recorder import GradientNorms as GradientNorms
-from selftune.schedules.refinement import refine as refine
 from selftune.schedules.schedule import Schedule as Schedule
+
+if TYPE_CHECKING:
+    from selftune.ablation import Ablation as Ablation
+    from selftune.ablation import Run as Run
+    from selftune.ablation import ablate as ablate
+    from selftune.refinement import GradientNorms as GradientNorms
+    from selftune.refinement import NormLog as NormLog
+    from selftune.refinement import refine as refine
+
+# Packages that import this one, by the names they lend it: loaded when first asked for.
+_ELSEWHERE = {
+    **dict.fromkeys(("Ablation", "Run", "ablate"), "selftune.ablation"),
+    **dict.fromkeys(("GradientNorms", "NormLog", "refine"), "selftune.refinement"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_ELSEWHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ELSEWHERE})

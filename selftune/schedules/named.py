@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from selftune.exact import exact
+from selftune.plain_numbers import exact
 from selftune.schedules.form import Table
 from selftune.schedules.schedule import Schedule
 from selftune.schedules.shapes import (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from selftune.exact import exact
+from selftune.plain_numbers import exact
 from selftune.schedules.bound import Bound, Norms, convex_bound
 from selftune.schedules.form import Beginning, Form, Product, Sequence, Warmup
 from selftune.schedules.form_json import form_from_dict, form_to_dict

@@ -52,7 +52,7 @@ def test_no_memory_is_taken_but_what_is_kept_and_one_tensor_in_swap(profile: Pro
 
 
 def test_an_average_of_bfloat16_is_converted_piece_by_piece(monkeypatch):
-    monkeypatch.setattr("selftune.averaging.memory.CHUNK", 6000)
+    monkeypatch.setattr("selftune.averaging.average_tensors.CHUNK", 6000)
     _, counts = counted(ours(EMA(half_life=9)), weights(torch.bfloat16))
     assert counts.words == 0.5 + 1 + 3  # read, written as float32, and an update with those
     assert counts.extra < 4 * sum(SIZES)

@@ -6,7 +6,7 @@ import torch
 from runs import batches, network, same, train
 from torch import nn
 
-from selftune import following as following_module
+from selftune import step_hooks as following_module
 from selftune.averaging import LAWA, Polyak, WeightAverage
 from selftune.optim import AdamW
 

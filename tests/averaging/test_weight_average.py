@@ -59,7 +59,7 @@ def test_a_parameter_of_another_type_is_averaged_beside_the_rest():
 @pytest.mark.parametrize("profile", [EMA(half_life=4), LAWA(3, every=1)], ids=str)
 def test_how_many_tensors_are_folded_in_at_a_time_does_not_matter(profile, monkeypatch):
     _, average = trained(profile)
-    monkeypatch.setattr("selftune.averaging.memory.CHUNK", 5)
+    monkeypatch.setattr("selftune.averaging.average_tensors.CHUNK", 5)
     _, chunked = trained(profile)
     assert same(average.weights(), chunked.weights())
 

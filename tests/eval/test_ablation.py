@@ -19,8 +19,8 @@ from eval.ablation.axes import REFINED, Axes, with_warmup
 from eval.ablation.cells import Cell, cells
 from eval.ablation.plan import WithSchedule, expanded
 from eval.ablation.tables import gains_table, grid, metrics_table, steps_table
-from eval.along import Along, from_json, to_json
 from eval.methods import METHODS, Method
+from eval.observers import Along, from_json, to_json
 from eval.results import read
 from eval.targets import protocol
 from eval.trial import run_trial

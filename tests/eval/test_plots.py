@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import studies, trial
 
-from eval.plots import learning_curves, median_curve, performance_profile, steps_to_target
 from eval.pool import assemble
-from eval.svg import PALETTE, styles
+from eval.reporting.plots import learning_curves, median_curve, performance_profile, steps_to_target
+from eval.reporting.svg import PALETTE, styles
 
 KNOWN = ["nadamw", "adamw"]
 

@@ -7,7 +7,7 @@ from synthetic import studies, trial
 
 from eval import baselines
 from eval.pool import assemble
-from eval.verdict import rules, standing, standings
+from eval.reporting.verdict import rules, standing, standings
 
 ORDER = ["ctr_dlrm", "image_vit", "translation_transformer"]
 BASELINES = [

@@ -5,7 +5,7 @@ from pathlib import Path
 from eval.ablation.axes import Axes
 from eval.ablation.cells import cells
 from eval.ablation.tables import gains_table, grid
-from eval.rendering import markdown_table
+from eval.reporting.text import markdown_table
 from eval.results import read
 from eval.trial import checksum
 from eval.workloads import WORKLOADS

@@ -9,7 +9,7 @@ from synthetic import studies, trial
 import eval.workloads
 from eval import baselines
 from eval.methods import METHODS
-from eval.report import report
+from eval.reporting.report import report
 
 ORDER = ["ctr_dlrm", "image_vit", "translation_transformer"]
 ODD = "RuntimeError: shapes <3> | 4 & 'x'\n  do not match"

@@ -11,9 +11,9 @@ from torch import nn
 
 from eval import self_tuning
 from eval.methods import METHODS
-from eval.own_method import own_method
 from eval.results import Results, read
 from eval.targets import log, protocol
+from eval.user_methods import own_method
 
 HERE = Path(__file__).parent
 MINE = """

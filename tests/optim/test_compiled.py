@@ -10,8 +10,8 @@ from contract import every_class
 from torch import Tensor
 
 from selftune import optim
-from selftune.optim import compiled, pieces
-from selftune.optim.pieces import LARGE
+from selftune.optim.engine import compiled, packing
+from selftune.optim.engine.packing import LARGE
 
 # The compiler's own modules, when first imported.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")
@@ -56,7 +56,7 @@ def test_a_compiled_step_is_the_step_of_the_list_path(cls):
 @pytest.mark.parametrize("cls", [optim.AdamW, optim.Prodigy])
 @pytest.mark.parametrize("keeps_rounding", [True, False])
 def test_a_compiled_step_of_bfloat16_loses_no_digits(cls, keeps_rounding, monkeypatch):
-    monkeypatch.setattr(pieces, "KEEPS_ROUNDING", keeps_rounding and pieces.KEEPS_ROUNDING)
+    monkeypatch.setattr(packing, "KEEPS_ROUNDING", keeps_rounding and packing.KEEPS_ROUNDING)
     params, _ = trained(cls, torch.bfloat16, compile=True)
     expected, _ = trained(cls, torch.bfloat16, compile=False)
     torch.testing.assert_close(params, expected, rtol=1e-5, atol=1e-5)

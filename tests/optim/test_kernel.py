@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from selftune.optim.kernel import Kernel
+from selftune.optim.engine.kernel import Kernel
 
 # The compiler's own modules, when first imported.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")

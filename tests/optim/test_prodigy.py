@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import Valley
 
-from selftune.optim import Prodigy, compiled
-from selftune.optim.pieces import LARGE
+from selftune.optim import Prodigy
+from selftune.optim.engine import compiled
+from selftune.optim.engine.packing import LARGE
 
 STEPS = 60
 seeds = st.integers(0, 1000)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
+from selftune.ablation.paired_difference import Difference
 from selftune.averaging import EMA, Tail
 from selftune.schedules import (
     NormLog,
@@ -23,7 +24,6 @@ from selftune.schedules import (
     transfer_lr,
     wsd,
 )
-from selftune.schedules.paired import Difference
 
 T = 12
 SCHEDULES = {"linear": linear(T), "constant": constant(T)}

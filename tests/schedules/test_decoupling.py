@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from selftune.optim import ScheduleFree
+from selftune.refinement.decoupling import modelled_weight_norm
 from selftune.schedules import (
     GradientNorms,
     NormLog,
@@ -17,7 +18,6 @@ from selftune.schedules import (
     linear,
     refine,
 )
-from selftune.schedules.decoupling import modelled_weight_norm
 
 T, LR, WEIGHT_DECAY = 3000, 0.05, 0.1  # 30 times the lag of the weight norm, 1 / (2 wd lr)
 

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from .all_gpus import average, mean_loss, synchronizes
-from .at_work import AtWork
 from .batch_sizes import BATCH_SIZES
+from .method_state import AtWork
 
 if TYPE_CHECKING:
     from ...methods import Build

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from eval.algoperf.submission.all_gpus import mean_loss
-from eval.algoperf.submission.at_work import AtWork
+from eval.algoperf.submission.method_state import AtWork
 
 HERE = Path(__file__).parent
 

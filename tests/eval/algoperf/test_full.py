@@ -17,7 +17,7 @@ import submitit
 from fake_home import a_run, calls
 
 from eval import results, self_tuning
-from eval.algoperf import host, launchers, slurm_queue
+from eval.algoperf import launchers, preflight, slurm_queue
 from eval.algoperf.benchmark import V05, V06
 from eval.algoperf.datasets import DATASETS
 from eval.algoperf.launchers import Job, run_on_cluster
@@ -33,7 +33,7 @@ def place(tmp_path, monkeypatch):
     fake_home.write(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ALGOPERF_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(host, "GIGABYTES", 0)
+    monkeypatch.setattr(preflight, "GIGABYTES", 0)
     return tmp_path
 
 
@@ -184,7 +184,7 @@ def test_an_algoperf_that_cannot_be_imported_is_said_with_the_reason(place, caps
 
 
 def test_a_full_disk_is_said(place, capsys, monkeypatch):
-    monkeypatch.setattr(host, "GIGABYTES", 10**9)
+    monkeypatch.setattr(preflight, "GIGABYTES", 10**9)
     assert "GB left, runs need 1000000000; free some" in refused(COMMAND, capsys)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from eval.algoperf.generate import Entry, generate, main
 from eval.methods import METHODS
-from eval.own_method import own_method
+from eval.user_methods import own_method
 
 HERE = Path(__file__).parent
 HOME = Path(os.environ.get("ALGOPERF_HOME", "/nowhere"))

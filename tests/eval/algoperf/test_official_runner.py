@@ -17,7 +17,7 @@ import pytest
 from mnist_records import made_up, write
 
 from eval import results, score
-from eval.algoperf import host, logs
+from eval.algoperf import logs, preflight
 from eval.algoperf.benchmark import MNIST, V06
 
 HOME = os.environ.get("ALGOPERF_HOME", "")
@@ -32,7 +32,7 @@ if not HOME:
         allow_module_level=True,
     )
 try:
-    host.probe(Path(HOME), PYTHON, V06)
+    preflight.probe(Path(HOME), PYTHON, V06)
 except ValueError as error:
     pytest.skip(str(error), allow_module_level=True)
 

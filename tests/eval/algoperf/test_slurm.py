@@ -13,7 +13,7 @@ import pytest
 from fake_home import a_run, calls
 
 from eval import results, self_tuning
-from eval.algoperf import full, host
+from eval.algoperf import full, preflight
 from eval.algoperf.launchers import run_on_cluster
 
 pytestmark = pytest.mark.slurm
@@ -50,7 +50,7 @@ def place(tmp_path, monkeypatch, slurm):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ALGOPERF_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # of the jobs
-    monkeypatch.setattr(host, "GIGABYTES", 0)
+    monkeypatch.setattr(preflight, "GIGABYTES", 0)
     monkeypatch.setattr(full, "run_on_cluster", partial(run_on_cluster, poll=0.5))
     for name, value in slurm.items():
         monkeypatch.setenv(name, value)

@@ -1,0 +1,245 @@
+"""The report's tables, once, for the terminal, Markdown and HTML alike."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from math import isfinite
+from statistics import median
+
+from ..pool import Entrant, Pool
+from ..scoring import CUTOFF, Record, Standing
+
+
+@dataclass(frozen=True)
+class Cell:
+    text: str
+    credit: float | None = None  # 0 to 1, where the cell earns some
+    best: bool = False  # of its column
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    caption: str = ""
+    text_columns: int = 1  # the first ones, set left; the others are numbers
+    own: frozenset[str] = frozenset()  # first cells of the rows that are this run's
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Those of a report, in their order."""
+
+    steps: Table
+    seconds: Table
+    tests: Table
+    workloads: Table
+    configurations: Table
+    troubles: Table
+
+    @staticmethod
+    def of(pool: Pool, weight_decays: Mapping[str, str]) -> "Tables":
+        """weight_decays: from a method's one-line configuration to how it decays weights."""
+        return Tables(
+            steps=steps_table(pool),
+            seconds=seconds_table(pool),
+            tests=tests_table(pool),
+            workloads=workloads_table(pool),
+            configurations=configurations_table(pool, weight_decays),
+            troubles=troubles_table(pool),
+        )
+
+    def __iter__(self) -> Iterator[Table]:
+        return (getattr(self, each.name) for each in fields(self))
+
+
+def steps_table(pool: Pool, spread: bool = True) -> Table:
+    """The score and what it is made of; spread: whether to show the scores of single studies."""
+    by_study = pool.scores_by_study()
+    spread = spread and len(by_study[pool.entrants[0].name]) > 1
+    rows = []
+    for entrant in pool.entrants:
+        standing, scores = pool.steps[entrant.name], by_study[entrant.name]
+        total = [Cell(f"{standing.score:.3f}")]
+        total += [Cell(f"{min(scores):.2f}-{max(scores):.2f}")] if spread else []
+        total += [Cell(f"{standing.hits}/{len(pool.workloads)}")]
+        cells = [
+            _time_cell(
+                entrant, standing, workload, f"{time / pool.rules[workload]['step_hint']:.2f}"
+            )
+            for workload, time in standing.times.items()
+        ]
+        rows.append((Cell(entrant.name), *total, *cells))
+    head = ("method", "score", *(["by study"] if spread else []), "hits")
+    return Table(
+        "Steps to the target, as a fraction of step_hint",
+        (*head, *pool.workloads),
+        tuple(rows),
+        "Median over the studies. "
+        + ("By study: lowest and highest score when each study is scored alone. " if spread else "")
+        + _legend(rows, pool),
+        own=_own(pool),
+    )
+
+
+def seconds_table(pool: Pool) -> Table:
+    """Seconds are compared and scored among methods timed on one machine only."""
+    entrants = {entrant.name: entrant for entrant in pool.entrants}
+    sources = {"this run": pool.seconds(recorded=False), "recorded": pool.seconds(recorded=True)}
+    rows = []
+    for source, standings in sources.items():
+        alone = len(standings) == 1  # nothing to be faster than
+        for name, standing in standings.items():
+            cells = [
+                _time_cell(entrants[name], standing, workload, f"{time:.1f}")
+                for workload, time in standing.times.items()
+            ]
+            cells = [Cell(cell.text) for cell in cells] if alone else cells
+            score = "-" if alone else f"{standing.score:.3f}"
+            rows.append((Cell(name), Cell(source), Cell(score), *cells))
+    return Table(
+        "Seconds to the target",
+        ("method", "timed in", "score", *pool.workloads),
+        tuple(rows),
+        "Median over the studies; training and preparing for evaluation, without evaluation. "
+        "Seconds depend on the machine and on --jobs: compare and score them only among rows "
+        "timed in one run. " + _legend(rows, pool),
+        text_columns=2,
+        own=_own(pool),
+    )
+
+
+def tests_table(pool: Pool) -> Table:
+    rows = []
+    for entrant in pool.entrants:
+        cells = [_test_cell(trials) for trials in entrant.trials.values()]
+        rows.append((Cell(entrant.name), *cells))
+    return Table(
+        "Test metric, reported and not scored",
+        ("method", *pool.workloads),
+        tuple(rows),
+        "Median over the studies, where each stopped: at its target or at the end of the budget.",
+        own=_own(pool),
+    )
+
+
+def workloads_table(pool: Pool) -> Table:
+    rows = [
+        (
+            Cell(workload),
+            Cell(rules["metric"]),
+            Cell("higher" if rules["higher_is_better"] else "lower"),
+            Cell(number(rules["target"], 5)),
+            Cell(str(rules["step_hint"])),
+            Cell(f"{rules['budget'] * rules['step_hint']:.0f}"),
+        )
+        for workload, rules in pool.rules.items()
+    ]
+    return Table(
+        "Workloads",
+        ("workload", "metric", "better", "validation target", "step_hint", "budget, steps"),
+        tuple(rows),
+        text_columns=3,
+    )
+
+
+def configurations_table(pool: Pool, weight_decays: Mapping[str, str]) -> Table:
+    rows = [
+        (
+            Cell(entrant.name),
+            Cell(_short(entrant.summary)),
+            Cell(weight_decays.get(entrant.summary, "as its source has it")),
+        )
+        for entrant in pool.entrants
+    ]
+    return Table(
+        "Configurations, one for all workloads",
+        ("method", "configuration", "weight decay"),
+        tuple(rows),
+        text_columns=3,
+        own=_own(pool),
+    )
+
+
+def troubles_table(pool: Pool) -> Table:
+    """Every trial that did not reach its target, and why."""
+    rows = [
+        (Cell(entrant.name), Cell(workload), Cell(what), Cell(studies))
+        for entrant in pool.entrants
+        for workload in pool.workloads
+        for what, studies in _troubles(entrant, workload, pool)
+    ]
+    return Table(
+        "Where methods missed or failed, and why",
+        ("method", "workload", "what happened", "studies"),
+        tuple(rows),
+        "" if rows else "Every trial reached its target.",
+        text_columns=4,
+        own=_own(pool),
+    )
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def _time_cell(entrant: Entrant, standing: Standing, workload: str, shown: str) -> Cell:
+    trials, hits = entrant.trials[workload], entrant.hits(workload)
+    time, ratio = standing.times[workload], standing.ratios[workload]
+    if not isfinite(time):
+        others = {trial["outcome"] for trial in trials} - {"hit"}
+        shown = "none" if not trials else "failed" if others == {"failed"} else "miss"
+    elif not isfinite(ratio):
+        shown = f"({shown})"
+    partial = 0 < hits < entrant.num_studies
+    text = f"{shown} {hits}/{entrant.num_studies}" if partial else shown
+    return Cell(text, standing.credits[workload], ratio == 1)
+
+
+def _legend(rows: Iterable[tuple[Cell, ...]], pool: Pool) -> str:
+    """Explains the marks that occur in the workloads' columns, and no others."""
+    texts = [cell.text for row in rows for cell in row[-len(pool.workloads) :]]
+    meanings = {
+        "miss": "miss: the budget ended first.",
+        "failed": "failed: diverged, raised or was killed.",
+        "none": "none: not run.",
+        "(": f"In brackets: slower than {CUTOFF:g} x the best, no credit.",
+        "/": "2/3: in 2 of 3 studies.",
+    }
+    return " ".join(text for mark, text in meanings.items() if any(mark in t for t in texts))
+
+
+def _test_cell(trials: Sequence[Record]) -> Cell:
+    values = [trial["test"] for trial in trials if trial["test"] is not None]
+    if not values:
+        return Cell("-")
+    share = f" {len(values)}/{len(trials)}" if len(values) < len(trials) else ""
+    return Cell(f"{median(values):#.4g}{share}")
+
+
+def _troubles(entrant: Entrant, workload: str, pool: Pool) -> list[tuple[str, str]]:
+    """(what happened, in which studies): equal reasons together, and all misses."""
+    rules, trials = pool.rules[workload], entrant.trials[workload]
+    found: dict[str, list[int]] = {}
+    for trial in trials:
+        if trial["outcome"] == "failed":
+            found.setdefault(_short(f"failed: {trial['reason']}"), []).append(trial["study"])
+    missed = [trial for trial in trials if trial["outcome"] == "miss"]
+    if missed:
+        # A best value just short of the target must not look like it.
+        best = ", ".join(number(trial["best_validation"], 5) for trial in missed)
+        what = f"missed {rules['metric']} {number(rules['target'], 5)}: best {best}"
+        found[what] = [trial["study"] for trial in missed]
+    absent = set(range(entrant.num_studies)) - {trial["study"] for trial in trials}
+    if absent:
+        found["not run, counted as a miss"] = sorted(absent)
+    return [(what, ", ".join(map(str, studies))) for what, studies in found.items()]
+
+
+def _own(pool: Pool) -> frozenset[str]:
+    return frozenset(entrant.name for entrant in pool.run)
+
+
+def _short(text: str, length: int = 160) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= length else text[: length - 3] + "..."

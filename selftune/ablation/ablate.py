@@ -1,0 +1,188 @@
+"""ablate: was it the schedule, the averaging, or the seed?"""
+
+from __future__ import annotations
+
+import math
+import operator
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from selftune.ablation.file import AblationFile, Outcome
+from selftune.ablation.run import NONE, Run
+from selftune.ablation.table import Ablation
+from selftune.averaging import Profile
+from selftune.refinement.refine import refine
+from selftune.schedules.bound import transfer_lr
+from selftune.schedules.schedule import Schedule
+
+REFINED = "refined"
+Train = Callable[[Run], float | Mapping[str, float]]
+
+
+def ablate(
+    train: Train,
+    schedules: Mapping[str, Schedule],
+    averages: Mapping[str, Profile] | None = None,
+    *,
+    seeds: int | Iterable[int] = 3,
+    refine_from: str | None = None,
+    tuned_with: str | None = None,
+    higher_is_better: bool = False,
+    out: str | Path | None = None,
+) -> Ablation:
+    """Train with every schedule and seed, judge at every average, and compare seed by seed.
+
+        ablate(train, {"linear": linear(T), "wsd": wsd(T)}, {"ema": EMA()}, out="runs/ablation")
+
+    train: given a `Run`, trains with it and returns `run.judge(evaluate)`.
+    schedules: by name; the others are compared with the first one.
+    averages: profiles by name. They ride along: one run serves all of one schedule and seed.
+    seeds: how many, or which.
+    refine_from: a schedule whose runs record gradient norms; the schedule "refined" is made of
+        them, for each seed of its own recording, after a warm-up of the same length; nan where
+        that one diverged.
+    tuned_with: the schedule that the learning rate was tuned with; the others get theirs by
+        `transfer_lr`. If None, all have the same peak.
+    out: a folder for outcomes, norms, table and picture. The same call goes on where an earlier
+        one was interrupted; one with more schedules, seeds or `refine_from` makes what is missing.
+    Says on stderr how far it is.
+    """
+    plan = _Plan(schedules, averages or {}, refine_from, tuned_with)
+    chosen = _seeds(seeds)
+    with AblationFile(None if out is None else Path(out), plan.definition) as file:
+        keys = [(name, seed) for seed in chosen for name in plan.names]
+        left = [(name, seed) for name, seed in keys if plan.is_left(name, seed, file)]
+        progress = _Progress(len(keys), len(left))
+        for name, seed in left:
+            outcome = plan.outcome(train, name, seed, file)
+            file.append(outcome)
+            progress.say(outcome)
+        table = Ablation.of(
+            [file.outcomes[key] for key in keys],
+            {name: plan.steps(name) for name in plan.names},
+            {REFINED: plan.steps(refine_from)} if refine_from else {},
+            higher_is_better,
+        )
+        if file.folder is not None:
+            table.save(file.folder)
+    return table
+
+
+def _seeds(seeds: int | Iterable[int]) -> list[int]:
+    try:  # JSON holds no other integers than Python's
+        each = seeds if isinstance(seeds, Iterable) else range(seeds)
+        chosen = [operator.index(seed) for seed in each]
+    except TypeError:
+        raise ValueError(f"seeds must be whole numbers, or how many, got {seeds!r}") from None
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError(f"seeds must be at least one, and all different, got {seeds}")
+    return chosen
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is compared. Raises ValueError if it cannot be."""
+
+    schedules: Mapping[str, Schedule]
+    averages: Mapping[str, Profile]
+    refine_from: str | None
+    tuned_with: str | None
+    _definitions: dict[str, dict[str, Any]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not self.schedules:
+            raise ValueError("an ablation needs at least one schedule, got none")
+        for name, schedule in self.schedules.items():
+            if schedule.total_steps is None:
+                raise ValueError(f"schedule {name!r} has no end: call resample(total_steps)")
+        for argument in ("refine_from", "tuned_with"):
+            name = getattr(self, argument)
+            if name is not None and name not in self.schedules:
+                raise ValueError(
+                    f"{argument} is one of the schedules {', '.join(self.schedules)}, got {name!r}"
+                )
+        if self.refine_from and REFINED in self.schedules:
+            raise ValueError(f"{REFINED!r} is the name of the refined schedule; rename yours")
+        if NONE in self.averages:
+            raise ValueError(f"{NONE!r} is the name of the last weights; rename that average")
+        averages = {name: profile.describe() for name, profile in self.averages.items()}
+        own = {name: self._at_its_peak(s).to_dict() for name, s in self.schedules.items()}
+        if self.refine_from:
+            own[REFINED] = {"refined_from": own[self.refine_from], "warmup": self._warmup}
+        definitions = {name: {"schedule": own[name], "averages": averages} for name in own}
+        object.__setattr__(self, "_definitions", definitions)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._definitions)
+
+    @property
+    def _warmup(self) -> int:
+        """Of the refined schedule, in steps: that of the schedule that records."""
+        return self.schedules[self.refine_from].warmup_steps if self.refine_from else 0
+
+    def steps(self, name: str) -> int:
+        recorded = self.refine_from if name == REFINED else None
+        return self.schedules[recorded or name].total_steps or 0
+
+    def definition(self, name: str) -> dict[str, Any] | None:
+        """What has to be equal for outcomes to be comparable; None: not asked for."""
+        return self._definitions.get(name)
+
+    def is_left(self, name: str, seed: int, file: AblationFile) -> bool:
+        """Whether a run is still to be made; again where norms are wanted that it did not keep."""
+        to_refine = name == self.refine_from and (REFINED, seed) not in file.outcomes
+        return (name, seed) not in file.outcomes or (to_refine and not file.has_norms(name, seed))
+
+    def outcome(self, train: Train, name: str, seed: int, file: AblationFile) -> Outcome:
+        if name == REFINED and self.refine_from:
+            try:
+                log = file.norms(self.refine_from, seed)
+                schedule = refine(log, self.steps(name), warmup=self._warmup)
+            except ValueError as reason:  # the recording run diverged
+                print(f"{REFINED}, seed {seed}, is not trained: {reason}", file=sys.stderr)
+                return Outcome(name, seed, dict.fromkeys([NONE, *self.averages], math.nan), 0.0)
+        else:
+            schedule = self.schedules[name]
+        run = Run(self._at_its_peak(schedule), seed, self.averages, name == self.refine_from)
+        began = time.monotonic()
+        metrics = self._metrics(train(run))
+        seconds = time.monotonic() - began
+        if run.recorder is not None:
+            run.recorder.close()
+            file.keep_norms(name, seed, run.recorder.log)
+        elif name == self.refine_from:
+            raise ValueError("train must call run.start(model, optimizer), to record its norms")
+        return Outcome(name, seed, metrics, seconds)
+
+    def _at_its_peak(self, schedule: Schedule) -> Schedule:
+        if self.tuned_with is None:
+            return schedule
+        return schedule * transfer_lr(1.0, self.schedules[self.tuned_with], schedule)
+
+    def _metrics(self, returned: float | Mapping[str, float]) -> dict[str, float]:
+        metrics = dict(returned) if isinstance(returned, Mapping) else {NONE: float(returned)}
+        wanted = [NONE, *self.averages]
+        if list(metrics) != wanted:
+            raise ValueError(
+                f"train must return run.judge(evaluate), a metric for {', '.join(wanted)}; "
+                f"got {', '.join(metrics)}"
+            )
+        return metrics
+
+
+class _Progress:
+    def __init__(self, total: int, left: int) -> None:
+        self._total, self._left = total, left
+        self._began, self._made = time.monotonic(), 0
+
+    def say(self, outcome: Outcome) -> None:
+        self._made += 1
+        self._left -= 1
+        each = (time.monotonic() - self._began) / self._made
+        rest = f"; about {each * self._left:.0f} s left" if self._left else ""
+        print(f"[{self._total - self._left}/{self._total}] {outcome}{rest}", file=sys.stderr)

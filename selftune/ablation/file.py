@@ -1,0 +1,149 @@
+"""What an ablation keeps: outcomes, one JSON object a line, and recorded norms."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+from urllib.parse import quote
+
+from selftune.refinement.norm_log import NormLog
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run came to: the metric at its last weights and at each average, nan included."""
+
+    schedule: str
+    seed: int
+    metrics: dict[str, float]
+    seconds: float
+
+    def __str__(self) -> str:
+        metrics = ", ".join(f"{name} {value:.5g}" for name, value in self.metrics.items())
+        return f"{self.schedule}, seed {self.seed}: {metrics} in {self.seconds:.1f} s"
+
+
+@dataclass
+class AblationFile:
+    """The folder of an ablation; or none, and then nothing outlives the call.
+
+    definition: of a schedule's name, what has to be equal for its outcomes to be comparable;
+        None for schedules that are not asked for.
+    Raises ValueError for outcomes of another definition, and while another call writes there.
+    """
+
+    folder: Path | None
+    definition: Callable[[str], dict[str, Any] | None]
+    outcomes: dict[tuple[str, int], Outcome] = field(default_factory=dict)
+    _norms: dict[tuple[str, int], NormLog] = field(default_factory=dict)
+    _file: TextIO | None = None
+
+    def __enter__(self) -> AblationFile:
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / "outcomes.jsonl"
+            self._file = path.open("a", encoding="utf-8")
+            try:
+                _lock(self._file, path)
+                self._file.truncate(self._read(path))  # a line that was cut in two goes
+            except BaseException:
+                self._file.close()
+                raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def append(self, outcome: Outcome) -> None:
+        self.outcomes[outcome.schedule, outcome.seed] = outcome
+        if self._file is not None:
+            # JSON has no nan and no infinity.
+            metrics = {n: v if math.isfinite(v) else None for n, v in outcome.metrics.items()}
+            line = {
+                "schedule": outcome.schedule,
+                "seed": outcome.seed,
+                "metrics": metrics,
+                "seconds": outcome.seconds,
+                "definition": self.definition(outcome.schedule),
+            }
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def keep_norms(self, schedule: str, seed: int, log: NormLog) -> None:
+        self._norms[schedule, seed] = log
+        if self.folder is not None:
+            path = _norms_path(self.folder, schedule, seed)
+            part = path.with_name(f"part-{path.name}")
+            log.save(part)
+            part.replace(path)
+
+    def has_norms(self, schedule: str, seed: int) -> bool:
+        if self.folder is None:
+            return (schedule, seed) in self._norms
+        return _norms_path(self.folder, schedule, seed).exists()
+
+    def norms(self, schedule: str, seed: int) -> NormLog:
+        """What the run of a schedule and a seed recorded."""
+        if (schedule, seed) not in self._norms:
+            assert self.folder is not None, "norms are recorded before they are asked for"
+            path = _norms_path(self.folder, schedule, seed)
+            self._norms[schedule, seed] = NormLog.load(path)
+        return self._norms[schedule, seed]
+
+    def _read(self, path: Path) -> int:
+        """Take in the outcomes; answers with how many bytes of the file are whole lines."""
+        *lines, _ = path.read_bytes().split(b"\n")  # a line is whole only with its end
+        for number, line in enumerate(lines, start=1):
+            try:
+                data = json.loads(line)
+                name, seed, before = data["schedule"], data["seed"], data["definition"]
+            except (ValueError, KeyError, TypeError):
+                raise ValueError(f"{path}, line {number} is not an outcome; remove it") from None
+            now = json.loads(json.dumps(self.definition(name)))
+            if now is None:
+                continue
+            if before != now:
+                raise ValueError(
+                    f"{path} holds outcomes of {name!r} with other options: "
+                    f"{_first_difference(before, now)}; choose another out="
+                )
+            metrics = {n: math.nan if v is None else v for n, v in data["metrics"].items()}
+            # A later line is of a run that was made again, to record its norms.
+            self.outcomes[name, seed] = Outcome(name, seed, metrics, data["seconds"])
+        return sum(len(line) + 1 for line in lines)
+
+
+def _norms_path(folder: Path, schedule: str, seed: int) -> Path:
+    return folder / f"norms-{quote(schedule, safe=' ')}-{seed}.csv.gz"  # a name may have slashes
+
+
+def _lock(file: TextIO, path: Path) -> None:
+    """One writer at a time, until it closes the file or its process is gone."""
+    if sys.platform == "win32":  # which has no such locks
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(
+            f"{path} is being written by another ablation; wait for it or choose another out="
+        ) from None
+
+
+def _first_difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    name = next(name for name in now if before.get(name) != now[name])
+    return f"{name} was {_short(before.get(name))}, is {_short(now[name])}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -1,0 +1,70 @@
+"""Run: what `ablate` gives to a training function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+# Here the two packages meet: schedules and averages are judged together.
+from selftune.averaging import Profile, WeightAverage
+from selftune.refinement.recorder import GradientNorms
+from selftune.schedules.lr_scheduler import ScheduleLR
+from selftune.schedules.schedule import Schedule
+
+NONE = "none"  # the name of the last weights, among averages
+
+
+class Run:
+    """One run of a training function: its schedule and seed, and what rides along.
+
+    schedule: multipliers of the learning rate, for as many steps as are to be made.
+    seed: for the model, the order of the data, and all else that is random.
+    """
+
+    def __init__(
+        self, schedule: Schedule, seed: int, averages: Mapping[str, Profile], record: bool
+    ) -> None:
+        assert schedule.total_steps is not None, "ablate refuses schedules without an end"
+        self.schedule, self.seed = schedule, seed
+        self.total_steps = schedule.total_steps
+        self.recorder: GradientNorms | None = None
+        self._profiles, self._record = averages, record
+        self._model: nn.Module | None = None
+        self._averages: dict[str, WeightAverage] = {}
+
+    def start(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> ScheduleLR:
+        """Put the schedule to work, and let the averages follow the optimizer.
+
+        Call `step()` of what it returns after each step of the optimizer.
+        """
+        if self._model is not None:
+            raise RuntimeError("start() was called before: it serves one model and one optimizer")
+        self._model = model
+        for name, profile in self._profiles.items():
+            average = WeightAverage(model, profile, total_steps=self.total_steps)
+            average.attach(optimizer)
+            self._averages[name] = average
+        if self._record:
+            self.recorder = GradientNorms(optimizer)
+        return ScheduleLR(optimizer, self.schedule)
+
+    def judge(
+        self,
+        evaluate: Callable[[], float],
+        batches: Sequence[Any] | None = None,
+        forward: Callable[[nn.Module, Any], Any] | None = None,
+    ) -> dict[str, float]:
+        """The metric at the last weights, under "none", and at each average, under its name.
+
+        batches, forward: for models with BatchNorm, as in `recalibrate_batch_norm`.
+        """
+        if self._model is None:
+            raise RuntimeError("judge() needs start(model, optimizer) before training")
+        metrics = {NONE: float(evaluate())}
+        for name, average in self._averages.items():
+            with average.swap(self._model, batches, forward):
+                metrics[name] = float(evaluate())
+        return metrics

@@ -1,0 +1,202 @@
+"""DoG, DoWG and LDoG: SGD whose step is the distance travelled over the gradients seen."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from selftune.optim.distance import add_distance, require_alike, sound
+from selftune.optim.engine.collectives import completed, is_flattened
+from selftune.optim.engine.precision import in_float32
+from selftune.optim.optimizer import (
+    Bucket,
+    Group,
+    Optimizer,
+    State,
+    lr_of,
+    require,
+    require_nonnegative,
+)
+from selftune.tensor_list import TensorList
+
+# Keeps r_bar / sqrt(G) finite until a gradient is not zero, and does nothing else. The package
+# dog-optimizer adds 1e-8 to G, which a loss of small scale does see.
+TINY = torch.finfo(torch.float32).tiny
+
+
+class OverGradients(Optimizer):
+    """What all three share: their options."""
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1.0,
+        reps_rel: float = 1e-6,
+        weight_decay: float = 0.0,
+        compile: bool = False,
+    ) -> None:
+        defaults = {"lr": lr, "reps_rel": reps_rel, "weight_decay": weight_decay}
+        super().__init__(params, {**defaults, "compile": compile})
+
+    def check(self, group: Group) -> None:
+        require_nonnegative(group, "lr", "weight_decay")
+        require(0 < group["reps_rel"] < math.inf, "reps_rel", group["reps_rel"], "(0, inf)")
+
+    def advance(self, group: Group, counts: State) -> State:
+        return {"lr": lr_of(group)}
+
+
+class OneDistance(OverGradients):
+    """What DoG and DoWG share. They differ in `weight`, that of a step's gradient."""
+
+    @staticmethod
+    @abstractmethod
+    def weight(r_bar: Tensor) -> Tensor: ...
+
+    def add_param_group(self, param_group: Group) -> None:
+        super().add_param_group(param_group)
+        add_distance(self.param_groups, "r_bar", "grad_sq", "eta")
+
+    def check(self, group: Group) -> None:
+        super().check(group)
+        require_alike(self.param_groups[0], group, "reps_rel")
+
+    def init_state(self, p: Tensor, group: Group) -> State:
+        return {"p0": p.detach().clone()}
+
+    @staticmethod
+    def measure(b: Bucket) -> tuple[Tensor, Tensor]:
+        return gradient(b).norm() ** 2, b.p0.norm() ** 2
+
+    def prepare(self, *sums: Tensor) -> None:
+        grad_sq, p0_sq = sums
+        group = self.param_groups[0]
+        # In every step, for the sake of parameters whose first gradient is late.
+        r_bar = torch.maximum(group["r_bar"], group["reps_rel"] * (1 + p0_sq.sqrt()))
+        weight = self.weight(r_bar)
+        grad_sq = sound(group["grad_sq"] + weight**2 * grad_sq, group["grad_sq"])
+        eta = r_bar * weight / (grad_sq + TINY).sqrt()
+        for group in self.param_groups:
+            group["r_bar"].copy_(r_bar)
+            group["grad_sq"].copy_(grad_sq)
+            group["eta"].copy_(eta)
+
+    @staticmethod
+    def update(b: Bucket) -> tuple[Tensor]:
+        b.param.add_(gradient(b), alpha=-b.lr * b.group["eta"])
+        return (b.param.sub(b.p0).norm() ** 2,)
+
+    @staticmethod
+    def rest(b: Bucket) -> tuple[Tensor]:
+        return (b.param.sub(b.p0).norm() ** 2,)
+
+    def estimate(self, *sums: Tensor) -> None:
+        (distance_sq,) = sums
+        before = self.param_groups[0]["r_bar"]
+        r_bar = torch.maximum(before, sound(distance_sq.sqrt(), before))
+        for group in self.param_groups:
+            group["r_bar"].copy_(r_bar)
+
+
+class DoG(OneDistance):
+    """Distance over Gradients.
+
+    Ivgi, Hinder & Carmon, DoG is SGD's Best Friend, 2023, equation (DoG).
+    https://arxiv.org/abs/2302.12022
+
+    A step is lr * r_bar / sqrt(G) * g. r_bar is the largest distance from the initial weights p0
+    so far, over all parameters as one vector; G is the sum of the squared gradient norms. Judge
+    and keep an average of the iterates, as the paper does: `selftune.averaging.Polynomial`.
+
+    lr: the paper's c; leave it at 1. That of a group multiplies the group's steps.
+    reps_rel: the first r_bar is reps_rel * (1 + |p0|), the same reps_rel in all groups; 1e-4 for
+        models with batch normalization.
+    weight_decay: an L2 term, added to the gradient.
+    Defaults are those of the dog-optimizer package, in which every group has an r_bar and a G.
+    State: p0, 1 word per parameter; r_bar, G and the step in the groups, 0-d tensors on the device.
+    """
+
+    @staticmethod
+    def weight(r_bar: Tensor) -> Tensor:
+        return torch.ones_like(r_bar)
+
+
+class DoWG(OneDistance):
+    """Distance over Weighted Gradients.
+
+    Khaled, Mishchenko & Jin, DoWG Unleashed, 2023, Algorithm 1. https://arxiv.org/abs/2305.16284
+
+    A step is lr * r_bar^2 / sqrt(G) * g, with r_bar as in `DoG` and G the sum of the squared
+    gradient norms, each times its step's r_bar^2: gradients from far away weigh more.
+
+    lr: leave it at 1. That of a group multiplies the group's steps.
+    reps_rel: the first r_bar is reps_rel * (1 + |p0|), the same reps_rel in all groups; the paper
+        leaves it open.
+    weight_decay: an L2 term, added to the gradient.
+    Defaults are DoG's. State: p0, 1 word per parameter; r_bar, G and the step in the groups,
+    0-d tensors on the device.
+    """
+
+    @staticmethod
+    def weight(r_bar: Tensor) -> Tensor:
+        return r_bar
+
+
+class LDoG(OverGradients):
+    """Layer-wise DoG: `DoG` with an r_bar and a G for every tensor.
+
+    Ivgi, Hinder & Carmon, DoG is SGD's Best Friend, 2023, L-DoG. https://arxiv.org/abs/2302.12022
+
+    lr, reps_rel, weight_decay, and what to judge and keep: as in `DoG`.
+    Defaults are those of the dog-optimizer package. State: p0, 1 word per parameter, and four
+    numbers per tensor.
+
+    Raises ValueError for parameters of FullyShardedDataParallel, which cuts and merges tensors.
+    """
+
+    def check(self, group: Group) -> None:
+        super().check(group)
+        if any(map(is_flattened, group["params"])):
+            raise ValueError(
+                "LDoG has a step size for every tensor, and FullyShardedDataParallel cuts and "
+                "merges tensors; use fully_shard instead"
+            )
+
+    def init_state(self, p: Tensor, group: Group) -> State:
+        names = ("r_bar", "grad_sq", "distance", "latest_grad_sq")
+        numbers = {name: torch.zeros((), dtype=p.dtype, device=p.device) for name in names}
+        return {"p0": p.detach().clone(), **numbers}
+
+    def prepare(self, *sums: Tensor) -> None:
+        # Sums over tensors, where `measure` gives sums over buckets.
+        for cohort in self._cohorts:
+            for b in map(in_float32, cohort.buckets(grads=True)):
+                lists = b.p0, b.param.sub(b.p0), gradient(b)
+                squares = torch.stack([each.norms() ** 2 for each in lists])
+                p0_sq, distance_sq, grad_sq = completed(squares, cohort.shards)
+                r_eps = cohort.group["reps_rel"] * (1 + p0_sq.sqrt())
+                distance = torch.maximum(distance_sq.sqrt(), r_eps)
+                self._write(b.distance, distance)
+                self._write(b.latest_grad_sq, grad_sq)
+
+    def _write(self, numbers: TensorList, values: Tensor) -> None:
+        """Unless the step turns out to be skipped."""
+        ok = None if self.verdict is None else self.verdict.ok
+        new = TensorList(values.unbind())
+        numbers.copy_(new if ok is None else new.where(ok, numbers))
+
+    @staticmethod
+    def update(b: Bucket) -> tuple[()]:
+        b.r_bar.maximum_(b.distance)
+        b.grad_sq.add_(b.latest_grad_sq)
+        eta = b.r_bar.div(b.grad_sq.add(TINY).sqrt_())
+        b.param.add_(gradient(b).mul_(eta), alpha=-b.lr)
+        return ()
+
+
+def gradient(b: Bucket) -> TensorList:
+    return b.grad.add(b.param, alpha=b.group["weight_decay"])

@@ -1,0 +1,1 @@
+"""Machinery that runs update rules: grouping, precision, compilation, collectives, checkpoints."""

@@ -1,0 +1,143 @@
+"""What an update rule works on: parameters that step alike, a bounded number at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from selftune.dtensor import is_sharded
+from selftune.optim.engine.collectives import Shards, plain, plain_grad, shards
+from selftune.optim.engine.sparse_rows import Rows, is_sparse
+from selftune.tensor_list import TensorList
+
+Group = dict[str, Any]
+State = dict[str, Any]
+
+# A rule's temporaries are as large as its bucket; this many elements bound them. On a CPU they
+# then stay in the cache from one operation of the rule to the next.
+CHUNK = 2**24
+CHUNK_ON_CPU = 2**17
+
+
+class Bucket:
+    """Some parameters of one group, device, dtype and step count, with all that a rule needs.
+
+    `param`, `grad` and every tensor of the state are `TensorList`s under their own names;
+    `group` is the parameter group; the numbers from `advance` are attributes too. `source`, where
+    there is one, made these tensors of the parameters' and writes them back.
+    """
+
+    def __init__(self, **attributes: Any) -> None:
+        vars(self).update(attributes)
+
+    def given(self, attributes: dict[str, Any]) -> Bucket:
+        """The same with these attributes too, or instead."""
+        return Bucket(**{**vars(self), **attributes})
+
+    def write_back(self) -> None:
+        """After a rule that worked on copies: the parameters have what it wrote."""
+        if source := vars(self).get("source"):
+            source.write_back()
+
+    def __getattr__(self, name: str) -> Any:  # reached for absent names only
+        raise AttributeError(f"neither the state nor advance() gives {name!r}")
+
+
+class Cohort:
+    """All parameters of one group, device, dtype, sharding, kind of gradient and step count."""
+
+    def __init__(
+        self, group: Group, members: list[Tensor], states: list[State], compiled: bool = False
+    ) -> None:
+        self.group = group
+        self.compiled = compiled
+        self.members = members
+        self.states = states
+        self.counts = counts(states[0])
+        self.names = [name for name, value in states[0].items() if isinstance(value, Tensor)]
+        self.shards: Shards = shards(members[0])
+        self.device = members[0].device
+        self.sparse = is_sparse(members[0])
+        self.pieces: Any = None  # how compiled code takes them; made when first needed
+
+    def is_current(self) -> bool:
+        """Whether memory that compiled code holds is still that of the parameters and states."""
+        return all(piece.taken.is_current() for piece in self.pieces or ())
+
+    def advance(self, rule: Callable[[Group, State], State]) -> State:
+        """The numbers of the coming step; moves the counts forward."""
+        new = dict(self.counts)
+        numbers = rule(self.group, new)
+        self.set_counts(new)
+        return numbers
+
+    def set_counts(self, new: State) -> None:
+        self.counts = new
+        for state in self.states:
+            state.update(new)
+
+    def buckets(self, grads: bool) -> Iterator[Bucket]:
+        """Parameters, states and, if asked for, gradients, a bounded number of elements each.
+
+        With sparse gradients these are copies of the rows they touch, until `write_back`.
+        """
+        if grads and self.sparse:
+            yield from self._buckets_of_rows()
+            return
+        limit = CHUNK_ON_CPU if self.device.type == "cpu" else CHUNK
+        names = ["param", *self.names, *(["grad"] if grads else [])]
+        rows: list[Sequence[Tensor]] = []
+        for p, state in zip(self.members, self.states, strict=True):
+            tensors = [plain(p), *(plain(state[name]) for name in self.names)]
+            rows += _split([*tensors, *([plain_grad(p)] if grads else [])], limit)
+        for part in chunks([row[0].numel() for row in rows], limit):
+            columns = zip(*rows[part], strict=True)
+            lists = {name: TensorList(list(c)) for name, c in zip(names, columns, strict=True)}
+            yield Bucket(group=self.group, **lists)
+
+    def _buckets_of_rows(self) -> Iterator[Bucket]:
+        for p, state in zip(self.members, self.states, strict=True):
+            names = ["param", *self.names]
+            rows = Rows(p, [p, *(state[name] for name in self.names)])
+            lists = {name: TensorList([part]) for name, part in zip(names, rows.parts, strict=True)}
+            grad = TensorList([rows.grad])
+            yield Bucket(group=self.group, source=rows, **lists, grad=grad)
+
+
+def cohorts(group: Group, params: Iterable[Tensor], state: Any) -> list[Cohort]:
+    """The parameters by all that a cohort has in common, in order of first appearance."""
+    found: dict[Any, list[Tensor]] = {}
+    for p in params:
+        # A gradient's type need not be its parameter's.
+        grad = None if p.grad is None else (p.grad.dtype, is_sparse(p))
+        key = (p.device, p.dtype, is_sharded(p), shards(p), grad, *counts(state[p]).items())
+        found.setdefault(key, []).append(p)
+    return [Cohort(group, members, [state[p] for p in members]) for members in found.values()]
+
+
+def counts(state: State) -> State:
+    return {name: value for name, value in state.items() if not isinstance(value, Tensor)}
+
+
+def chunks(sizes: list[int], limit: int) -> Iterator[slice]:
+    """Runs of neighbours of at most `limit` elements together, or one larger."""
+    start = elements = 0
+    for i, size in enumerate(sizes):
+        if elements and elements + size > limit:
+            yield slice(start, i)
+            start, elements = i, 0
+        elements += size
+    yield slice(start, len(sizes))
+
+
+def _split(row: list[Tensor], limit: int) -> list[Sequence[Tensor]]:
+    """Equally large tensors in equal pieces of at most `limit` elements, where memory allows."""
+    elements = row[0].numel()
+    if elements <= limit or any(
+        tensor.numel() != elements or not tensor.is_contiguous() for tensor in row
+    ):
+        return [row]
+    return list(zip(*(torch.split(tensor.view(-1), limit) for tensor in row), strict=True))

@@ -1,0 +1,104 @@
+"""Parameters of which every rank holds a part: local tensors, and sums over the ranks."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from selftune.dtensor import is_sharded, own_part
+
+# The process groups over whose ranks a tensor is split, one per sharded mesh dimension.
+Shards = tuple[Any, ...]
+
+
+def plain(tensor: Any) -> Tensor:
+    """The memory behind a parameter, a gradient or a state: this rank's part, as real numbers."""
+    tensor = own_part(tensor)
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def plain_grad(p: Any) -> Tensor:
+    """The memory behind a parameter's gradient, laid out as the parameter is."""
+    grad = p.grad
+    # Tensor parallelism leaves partial sums as the gradients of what every rank holds whole.
+    if is_sharded(grad) and grad.placements != p.placements:
+        grad = grad.redistribute(placements=p.placements)
+    return plain(grad)
+
+
+def shards(tensor: Any) -> Shards:
+    """Empty for a plain tensor, and for one that every rank holds whole."""
+    if not is_sharded(tensor):
+        return ()
+    mesh = tensor.device_mesh
+    return tuple(
+        mesh.get_group(dim)
+        for dim, placement in enumerate(tensor.placements)
+        if not placement.is_replicate()
+    )
+
+
+def total(parts: Sequence[tuple[Shards, Sequence[Tensor]]], partition: Shards = ()) -> list[Tensor]:
+    """The sums over all parts and ranks, term by term.
+
+    parts: how a part is sharded, and its sums on this rank, 0-d tensors. What is sharded alike is
+    added up first; then one all-reduce per process group completes all sums that it concerns.
+    partition: the groups among whose ranks the parameters themselves are divided.
+    """
+    alike: dict[Shards, list[Sequence[Tensor]]] = {}
+    for over, sums in parts:
+        alike.setdefault(over, []).append(sums)
+    device = parts[0][1][0].device
+    table = torch.stack(  # (ways of sharding, terms)
+        [
+            torch.stack([_on(device, term) for sums in same for term in sums])
+            .view(len(same), -1)
+            .sum(0)
+            for same in alike.values()
+        ]
+    )
+    for group in dict.fromkeys(group for over in alike for group in over):
+        rows = [i for i, over in enumerate(alike) if group in over]
+        concerned = table[rows]
+        table[rows] = completed(concerned, (group,))
+    sums = table.sum(0)
+    for group in partition:
+        # Ranks may hold parameters of different types, and have to send one.
+        sums = completed(
+            sums.to(torch.float32 if device.type == "mps" else torch.float64), (group,)
+        )
+    return list(sums.unbind())
+
+
+def is_flattened(p: Tensor) -> bool:
+    """Whether FullyShardedDataParallel cuts the parameter anywhere, or has merged several."""
+    return getattr(p, "_fsdp_flattened", False)
+
+
+def hidden_partition(params: Iterable[Tensor]) -> str | None:
+    """The name of what divides these parameters among the ranks without their telling, if any."""
+    if any(map(is_flattened, params)):
+        return "FullyShardedDataParallel"
+    zero = sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer")
+    frame = inspect.currentframe() if zero else None
+    while zero and frame:  # it constructs the optimizer of this rank's parameters itself
+        if isinstance(frame.f_locals.get("self"), zero.ZeroRedundancyOptimizer):
+            return "ZeroRedundancyOptimizer"
+        frame = frame.f_back
+    return None
+
+
+def completed(sums: Tensor, over: Shards) -> Tensor:
+    """Sums over this rank's parts as sums over all parts, in place."""
+    for group in over:
+        torch.distributed.all_reduce(sums, group=group)  # pyright: ignore[reportUnknownMemberType]
+    return sums
+
+
+def _on(device: torch.device, term: Tensor) -> Tensor:
+    return term if term.device == device else term.to(device)

@@ -1,0 +1,74 @@
+"""State dicts of schedulefree, prodigyopt and dadaptation, in the form of ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from selftune.optim.engine.cohorts import Group, State
+
+# What these packages let one choose and ours do not: the one value that ours have.
+FIXED = {"weight_lr_power": 2, "layer_scale": 1, "silent_sgd_phase": True}
+NAMES = {  # theirs: ours
+    "numerator_weighted": "d_numerator",
+    "x0": "p0",
+    "sk": "s",
+    "alphak": "alpha",
+    "skl1": "s_l1",
+}
+# These packages have no `exp_avg` where Adam's beta1 is 0.
+STARTS_AT_ZERO = ("exp_avg", "compensation")
+
+
+def in_our_form(state_dict: dict[str, Any], group: Group, fresh: State) -> dict[str, Any]:
+    """A state dict of one of these packages with our names; one of ours as it is.
+
+    group, fresh: a group and a new state of the optimizer which is about to load it.
+    Raises ValueError for options that ours do not have, and for another method's state.
+    """
+    groups = state_dict["param_groups"]
+    # k: a group's steps, where most of ours count a parameter's; skipped_steps: only ours have it.
+    if not any("k" in group and "skipped_steps" not in group for group in groups):
+        return state_dict
+    own_groups = [_group(theirs, group) for theirs in groups]
+    needed = {name for name, value in fresh.items() if isinstance(value, Tensor)}
+    needed.difference_update(STARTS_AT_ZERO)
+    states: dict[int, State] = {}
+    for theirs in groups:
+        for i in theirs["params"]:
+            if state_dict["state"].get(i):
+                states[i] = _state(theirs, state_dict["state"][i])
+                if not needed <= states[i].keys():
+                    missing = sorted(needed - states[i].keys())
+                    raise ValueError(f"the loaded state is another method's: it lacks {missing}")
+    return {"state": states, "param_groups": own_groups}
+
+
+def _group(group: Group, own: Group) -> Group:
+    for name, fixed in FIXED.items():
+        if group.get(name, fixed) != fixed:
+            raise ValueError(f"{name} of a loaded state must be {fixed}, got {group[name]}")
+    if group["weight_decay"] and not group.get("decouple", True):
+        raise ValueError("weight_decay of a loaded state must be decoupled, or 0")
+    renamed = {NAMES.get(name, name): value for name, value in group.items()}
+    if "sksq_weighted" in group:  # D-Adaptation of AdaGrad
+        renamed["d_numerator"] = group["sksq_weighted"] - group["gsq_weighted"]
+    return {name: value for name, value in renamed.items() if name in {*own, "initial_lr"}}
+
+
+def _state(group: Group, state: State) -> State:
+    state = {NAMES.get(name, name): value for name, value in state.items()}
+    if "weight_sum" in group:  # Schedule-Free: the weights of the average are a parameter's here
+        state |= {name: group[name] for name in ("lr_max", "weight_sum")}
+        state["step"] = group["k"]
+        state["beta"] = group["momentum"] if "momentum" in group else group["betas"][0]
+    elif "d_coef" in group:  # Prodigy: s and p0 are flat, or p0 is 0-d where it is 0
+        s: Tensor = state["s"]
+        p0: Tensor = state["p0"]
+        if group.get("slice_p", 1) == 1:
+            s = s.view(state["exp_avg_sq"].shape)
+        state["s"] = s
+        state["p0"] = p0.view(s.shape) if p0.numel() == s.numel() else torch.zeros_like(s)
+    return state

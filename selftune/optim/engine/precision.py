@@ -1,0 +1,68 @@
+"""How an update rule is run on a bucket: in place, or so that it can be undone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from selftune.optim.engine.cohorts import Bucket
+from selftune.tensor_list import TensorList
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Rule = Callable[[Bucket], Sequence[Tensor]]
+
+# Parameters of these types are worked on in float32, and so is their state. What rounding
+# takes away is kept in the state `compensation`, so that small steps add up.
+LOW_PRECISION = (torch.bfloat16, torch.float16)
+
+
+def uncompiled(function: Function) -> Function:
+    """The function, which torch.compile calls as it is where it meets it."""
+    return cast(Function, torch.compiler.disable(function))  # pyright: ignore[reportUnknownMemberType]
+
+
+def run(rule: Rule, b: Bucket, ok: Tensor | None) -> list[Tensor]:
+    """Run a rule on a bucket and return its sums.
+
+    Where `ok` (0-d, boolean) is false nothing changes and the sums are 0; it is not read back
+    to the host.
+    """
+    if ok is None and not _is_low_precision(b):
+        return list(rule(b))
+    old = {name: value for name, value in vars(b).items() if isinstance(value, TensorList)}
+    old.pop("grad", None)
+    new = {name: value if ok is None else value.clone() for name, value in old.items()}
+    worked_on = in_float32(b.given(new))
+    sums = list(rule(worked_on))
+    if _is_low_precision(b):
+        dtype = b.param.tensors[0].dtype
+        new["param"] = worked_on.param.to(dtype)
+        lost = worked_on.param.sub(new["param"].to(torch.float32))
+        new["compensation"] = lost.to(torch.bfloat16)
+    for name, tensors in old.items():
+        value = new[name] if ok is None else new[name].where(ok, tensors)
+        if value is not tensors:
+            tensors.copy_(value)
+    return sums if ok is None else [torch.where(ok, value, 0.0) for value in sums]
+
+
+def look(measure: Rule, b: Bucket, ok: Tensor | None = None) -> list[Tensor]:
+    """A sum that is finite if all gradients and their squares are, then the rule's sums."""
+    return [b.grad.rough_sum_of_squares(), *measure(in_float32(b))]
+
+
+def in_float32(b: Bucket) -> Bucket:
+    """The bucket as rules see it: without a loss of digits, whatever the parameters' type."""
+    if not _is_low_precision(b):
+        return b
+    wide = {"param": b.param.to(torch.float32).add_(b.compensation.to(torch.float32))}
+    if "grad" in vars(b):
+        wide["grad"] = b.grad.to(torch.float32)
+    return b.given(wide)
+
+
+def _is_low_precision(b: Bucket) -> bool:
+    return "compensation" in vars(b)

@@ -1,0 +1,100 @@
+"""Steps that are skipped because a gradient was not finite, and estimates that are refused."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from selftune.optim.engine.cohorts import Cohort, Group
+
+
+class Verdict:
+    """Whether a step counts.
+
+    Where gradients live on the CPU the host knows at once. Reading the answer from an
+    accelerator would wait for it: there the step runs so that `ok` undoes it, and what the host
+    has counted meanwhile is taken back when the answer has arrived, one step later.
+    """
+
+    ok: Tensor | None = None  # 0-d, boolean; None where the host knows
+    skipped: bool = False
+    arrival: torch.Event | None = None  # of `ok` on the host
+
+    def __init__(self, finite: Tensor, stepping: Sequence[Cohort], groups: list[Group]) -> None:
+        ok = finite.isfinite()
+        if known_at_once(ok):
+            self.skipped = not ok
+        else:
+            self.ok = ok
+        self.counts = [(cohort, cohort.counts) for cohort in stepping]
+        self.learnt = [(number, number.clone()) for number in learnt(groups)]
+
+    def over_what_was_learnt(self) -> None:
+        """After the step: numbers go back if it does not count, or if they are not finite.
+
+        Sends the answer on its way to the host.
+        """
+        for number, old in self.learnt:
+            keep = number.isfinite()
+            if self.ok is not None:
+                keep = keep & self.ok.to(number.device)
+            number.copy_(torch.where(keep, number, old))
+        if self.ok is not None and not self.ok.is_cpu and not self.ok.is_meta:
+            answer = torch.empty((), dtype=torch.bool, pin_memory=True)
+            answer.copy_(self.ok, non_blocking=True)
+            self.arrival = torch.Event(device=self.ok.device)
+            self.arrival.record()
+            self.ok = answer
+
+    def over_what_was_counted(self) -> bool:
+        """A step later: counts go back unless the step counted. Returns whether it did."""
+        if self.arrival is not None:
+            self.arrival.synchronize()  # recorded a step ago: it has arrived
+        if self.ok is None or self.ok.is_meta or self.ok:
+            return True
+        for cohort, counts in self.counts:
+            cohort.set_counts(counts)
+        return False
+
+
+def known_at_once(ok: Tensor) -> bool:
+    """Whether reading a number waits for nothing."""
+    return ok.is_cpu
+
+
+def count_skip(name: str, groups: list[Group]) -> None:
+    """Count a skipped step in every group; the first one warns."""
+    if groups[0]["skipped_steps"] == 0:
+        warnings.warn(
+            f"{name} skipped a step: a gradient, its square, or a needed loss was not finite. "
+            'Further skipped steps are only counted, in param_groups[0]["skipped_steps"].',
+            stacklevel=_depth_of_the_caller(),
+        )
+    for group in groups:
+        group["skipped_steps"] += 1
+
+
+def _depth_of_the_caller() -> int:
+    """The stacklevel, for a warning in the calling function, of the user's line.
+
+    Schedulers wrap `step`, and `settle` is called from many places: the depth varies.
+    """
+    frame, depth = inspect.currentframe(), 0
+    while frame and frame.f_back and _is_between(frame.f_globals.get("__name__", "")):
+        frame, depth = frame.f_back, depth + 1
+    return depth
+
+
+def _is_between(module: str) -> bool:
+    # contextlib: `evaluation_weights`; copy: `__getstate__`.
+    return module.partition(".")[0] in ("torch", "selftune", "contextlib", "copy")
+
+
+def learnt(groups: list[Group]) -> list[Tensor]:
+    """The groups' numbers that are estimated."""
+    items = [item for group in groups for item in group.items()]
+    return [value for name, value in items if isinstance(value, Tensor) and name != "lr"]

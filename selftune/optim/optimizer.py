@@ -1,0 +1,352 @@
+"""What every optimizer here shares: step counting, state creation, train and eval, checkpoints."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from selftune.optim.engine.checkpoints import restoring
+from selftune.optim.engine.cohorts import Bucket, Cohort, Group, State, cohorts
+from selftune.optim.engine.collectives import Shards, hidden_partition, total
+from selftune.optim.engine.compiled import joined, run_compiled
+from selftune.optim.engine.evaluation_weights import EvaluationWeights
+from selftune.optim.engine.foreign_checkpoints import in_our_form
+from selftune.optim.engine.loss import needed, with_mean
+from selftune.optim.engine.packing import divided
+from selftune.optim.engine.precision import LOW_PRECISION, Rule, look, run, uncompiled
+from selftune.optim.engine.skipped_steps import Verdict, count_skip
+from selftune.optim.engine.sparse_rows import is_sparse, kind
+
+
+class Optimizer(EvaluationWeights, torch.optim.Optimizer):
+    """A torch optimizer whose update rule is written once, on lists of tensors.
+
+    A subclass gives `check`, `init_state`, `advance` and `update`. A rule that learns numbers
+    from all gradients gives `measure` and `prepare` too, for before the step, or returns sums
+    from `update` and gives `estimate`, for after it.
+
+    For all of them: gradients are never written; nothing is read back from an accelerator;
+    the state of bfloat16 and float16 parameters is float32; a step with a gradient that is not
+    finite is skipped whole, counted in the groups' `skipped_steps`, and reported once; an
+    estimate that would not be finite keeps its value.
+    """
+
+    takes_loss: ClassVar[bool] = False  # a step needs the loss: the last sum for `prepare`
+    takes_sparse: ClassVar[bool] = False  # gradients
+    partition: Shards = ()  # see `partitioned`
+    _cohorts: list[Cohort]  # what steps
+    _resting: list[Cohort]  # what has stepped before, and has no gradient now
+    _present: Any = None  # the gradients, parameters and states which they were made for
+    _verdict: Verdict | None = None  # on the step, until it is known to have counted
+    _at_evaluation = False  # since the last `eval` of this object
+
+    # -- what a rule defines ------------------------------------------------------------------
+
+    @abstractmethod
+    def check(self, group: Group) -> None:
+        """Raise ValueError for an option out of its range."""
+
+    @abstractmethod
+    def init_state(self, p: Tensor, group: Group) -> State:
+        """Tensors shaped like `p`, and the parameter's own counts (numbers).
+
+        `group` says by its options which tensors the rule will want.
+        """
+
+    @abstractmethod
+    def advance(self, group: Group, counts: State) -> State:
+        """The numbers known before the step; moves the parameters' `counts` forward."""
+
+    @staticmethod
+    def measure(b: Bucket) -> Sequence[Tensor]:
+        """Sums over the bucket for `prepare`, 0-d tensors."""
+        return ()
+
+    def prepare(self, *sums: Tensor) -> None:
+        """Learn from sums over all parameters before the step."""
+
+    @staticmethod
+    @abstractmethod
+    def update(b: Bucket) -> Sequence[Tensor]:
+        """The rule: arithmetic only. Returns sums over the bucket for `estimate`."""
+
+    @staticmethod
+    def rest(b: Bucket) -> Sequence[Tensor]:
+        """`update`'s sums over parameters without a gradient in this step.
+
+        For the statistics a missing gradient is a gradient of zero.
+        """
+        return ()
+
+    def estimate(self, *sums: Tensor) -> None:
+        """Learn from sums over all parameters after the step."""
+
+    @staticmethod
+    def to_training(b: Bucket) -> Sequence[Tensor]:
+        """Move `b.param` from the evaluation weights to where gradients are taken."""
+        return ()
+
+    @staticmethod
+    def to_evaluation(b: Bucket) -> Sequence[Tensor]:
+        """Move `b.param` from the training weights to where the model is judged."""
+        return ()
+
+    # -- a step -------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None, loss: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """One step from the gradients in `p.grad`; parameters without one are left alone.
+
+        A group whose lr is 0 is frozen: nothing of it moves or is counted.
+        loss: what the gradients are of, a tensor or a number, where no closure returns it. Only
+            some methods use it, but all take it, so that loops need not differ.
+        Raises RuntimeError at the evaluation weights, and ValueError without a needed loss.
+        """
+        if closure is not None:
+            self._require_training_weights()
+            with torch.enable_grad():
+                loss = closure()
+        self._step(loss)
+        return loss
+
+    @uncompiled
+    def _step(self, loss: Any) -> None:
+        self.settle()
+        stepping = self._stepping()
+        if not stepping:
+            return
+        self._require_training_weights()
+        buckets = [(cohort, self._buckets(cohort)) for cohort in stepping]
+        terms = [(c.shards, sums) for c, parts in buckets for sums in self._looked_at(c, parts)]
+        if self.takes_loss:
+            terms = with_mean(terms, needed(loss, type(self).__name__), self.partition)
+        finite, *measured = total(terms, self.partition)
+        if self.takes_loss:
+            finite = finite + 0 * measured[-1]  # not finite if the loss is not
+        verdict = Verdict(finite, stepping, self.param_groups)
+        if verdict.skipped:
+            count_skip(type(self).__name__, self.param_groups)
+            return
+        self._verdict = verdict
+        self.prepare(*measured)
+        sums: list[tuple[Shards, list[Tensor]]] = []
+        for cohort, parts in buckets:
+            numbers = cohort.advance(self.advance)
+            if cohort.compiled:
+                options = self._options(cohort.group)
+                ran = run_compiled(run, self.update, parts, options, numbers, verdict.ok)
+            else:
+                ran = (run(self.update, b.given(numbers), verdict.ok) for b in parts)
+            for b, part in zip(parts, ran, strict=True):
+                sums.append((cohort.shards, part))
+                b.write_back()
+        if sums[0][1]:
+            for cohort in self._resting:
+                numbers = self.advance(cohort.group, dict(cohort.counts))
+                sums += [
+                    (cohort.shards, run(self.rest, b.given(numbers), verdict.ok))
+                    for b in cohort.buckets(grads=False)
+                ]
+            self.estimate(*total(sums, self.partition))
+        verdict.over_what_was_learnt()
+
+    def _buckets(self, cohort: Cohort) -> list[Bucket]:
+        return joined(cohort) if cohort.compiled else list(cohort.buckets(grads=True))
+
+    def _looked_at(self, cohort: Cohort, parts: list[Bucket]) -> Iterable[list[Tensor]]:
+        if self.measure is Optimizer.measure:  # by itself this sum is faster than a kernel
+            return ([b.grad.rough_sum_of_squares()] for b in parts)
+        if cohort.compiled:
+            return run_compiled(look, self.measure, parts, self._options(cohort.group), {}, None)
+        return (look(self.measure, b) for b in parts)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """On the last step, until it is known to have counted."""
+        return self._verdict
+
+    def settle(self) -> None:
+        """Take back the counts of the last step if it turned out to be skipped."""
+        verdict, self._verdict = self._verdict, None
+        if verdict is not None and not verdict.over_what_was_counted():
+            count_skip(type(self).__name__, self.param_groups)
+
+    def _stepping(self) -> list[Cohort]:
+        """What steps now: parameters with a gradient in groups whose lr is not 0."""
+        gradients = [
+            (lr_of(group) != 0, group["compile"], [kind(p.grad) for p in group["params"]])
+            for group in self.param_groups
+        ]
+        present = gradients, self._identities()
+        if self._present != present or not all(map(Cohort.is_current, self._cohorts)):
+            self._cohorts, self._resting = [], []
+            for group, (moving, compile, kinds) in zip(self.param_groups, gradients, strict=True):
+                having = dict(zip(group["params"], kinds, strict=True))
+                for p, has in having.items():
+                    self._require_dense(p)
+                    if has and not self.state.get(p):
+                        self.state[p] = self._new_state(p, group)
+                if moving:
+                    stepping = [p for p, has in having.items() if has]
+                    resting = [p for p, has in having.items() if not has and self.state.get(p)]
+                    for cohort in cohorts(group, stepping, self.state):
+                        self._cohorts += divided(cohort) if compile else [cohort]
+                    self._resting += cohorts(group, resting, self.state)
+            if self.partition and not self._cohorts:
+                moving = [group for group in self.param_groups if lr_of(group) != 0]
+                self._cohorts = [self._nothing(group) for group in moving[:1]]
+            self._present = gradients, self._identities()
+        return self._cohorts
+
+    def _identities(self) -> list[list[int]]:
+        """Of parameters and states: callers exchange them, as ZeroRedundancyOptimizer does."""
+        params = (group["params"] for group in self.param_groups)
+        return [list(map(id, some)) for some in (self.state.values(), *params)]
+
+    def _require_dense(self, p: Tensor) -> None:
+        if is_sparse(p) and not self.takes_sparse:
+            raise RuntimeError(
+                f"{type(self).__name__} takes dense gradients only, "
+                f"got a sparse one for a parameter of shape {tuple(p.shape)}"
+            )
+
+    def _new_state(self, p: Tensor, group: Group) -> State:
+        if p.dtype in LOW_PRECISION:
+            wide = self.init_state(p.detach().float(), group)
+            lost = torch.zeros_like(p, dtype=torch.bfloat16)  # has the range of float32
+            return {**wide, "compensation": lost}
+        return self.init_state(torch.view_as_real(p) if p.is_complex() else p, group)
+
+    def _nothing(self, group: Group) -> Cohort:
+        """What steps on a rank without gradients: the others need its sums of zero."""
+        like = next((p for g in self.param_groups for p in g["params"]), None)
+        p = torch.empty(0) if like is None else torch.empty(0, dtype=like.dtype, device=like.device)
+        p.grad = torch.empty_like(p)
+        return Cohort(group, [p], [self._new_state(p, group)])
+
+    def _require_training_weights(self) -> None:
+        self._correct_groups()
+        super()._require_training_weights()
+
+    def _options(self, group: Group) -> Group:
+        """What a rule may read of its group: the constructor's arguments, the learnt numbers."""
+        learnt = {name: value for name, value in group.items() if isinstance(value, Tensor)}
+        # A schedule may make any number of the lr: as a float it is never a kernel's constant.
+        return {**{name: group[name] for name in self.defaults}, **learnt, "lr": lr_of(group)}
+
+    # -- training and evaluation weights ------------------------------------------------------
+
+    def train(self) -> None:
+        self._switch(True, self.to_training)
+
+    def eval(self) -> None:
+        self._switch(False, self.to_evaluation)
+
+    @torch.no_grad()
+    def _switch(self, train_mode: bool, move: Rule) -> None:
+        self.settle()
+        self._correct_groups()
+        if move not in (Optimizer.to_training, Optimizer.to_evaluation):
+            self._refuse_lent(train_mode)
+        for group in self.param_groups:
+            if group["train_mode"] != train_mode:
+                members = [p for p in group["params"] if self.state.get(p)]
+                for cohort in cohorts(group, members, self.state):
+                    for b in cohort.buckets(grads=False):
+                        run(move, b.given(cohort.counts), None)
+                group["train_mode"] = train_mode
+        self._at_evaluation = not train_mode
+
+    def _correct_groups(self) -> None:
+        """ZeroRedundancyOptimizer writes its own groups over ours, where no one has called eval."""
+        for group in self.param_groups:
+            group["train_mode"] = group["train_mode"] and not self._at_evaluation
+
+    # -- groups and checkpoints ---------------------------------------------------------------
+
+    def add_param_group(self, param_group: Group) -> None:
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        group.setdefault("train_mode", self.param_groups[0].get("train_mode", True))
+        group.setdefault("skipped_steps", 0)
+        try:
+            require_pair(group, "betas")
+            self.check(group)
+            self._require_known_partition(group)
+        except ValueError:
+            self.param_groups.pop()
+            raise
+        self._present = None
+
+    def _require_known_partition(self, group: Group) -> None:
+        divider = None if self.partition else hidden_partition(group["params"])
+        if divider:
+            name = type(self).__name__
+            raise ValueError(
+                f"{divider} gives {name} this rank's part of the parameters without its telling; "
+                f"use selftune.optim.partitioned({name}), or fully_shard"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        self.settle()
+        return super().state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state dict; what it lacks keeps its value. `compile` is not loaded.
+
+        Those of schedulefree, prodigyopt and dadaptation continue their runs: `in_our_form`.
+        """
+        self.settle()
+        group = self.param_groups[0]
+        fresh = self._new_state(torch.empty(0), group)
+        with restoring(self, self._new_state):
+            super().load_state_dict(in_our_form(state_dict, group, fresh))
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.settle()
+        return super().__getstate__()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.defaults.pop("differentiable", None)  # torch adds it when it restores
+        self._present = None
+        self._at_evaluation = False  # the groups say it
+
+
+def lr_of(group: Group) -> float:
+    """The group's learning rate; in a tensor on the CPU, see `require_nonnegative`."""
+    return float(group["lr"])
+
+
+def require(condition: bool, name: str, value: object, valid: str) -> None:
+    """Raise the ValueError of every invalid option."""
+    if not condition:
+        raise ValueError(f"{name} must lie in {valid}, got {value}")
+
+
+def require_pair(group: Group, name: str) -> None:
+    """The check of an option that is two numbers, in rules that have it."""
+    value: Sequence[float] | float = group.get(name, (0.0, 0.0))
+    if not isinstance(value, Sequence) or len(value) != 2:
+        raise ValueError(f"{name} must be a pair of numbers, got {value!r}")
+
+
+def require_steps(group: Group, *names: str) -> None:
+    """The check of options that are numbers of steps."""
+    for name in names:
+        steps = group[name]
+        require(0 <= steps < math.inf and steps == int(steps), name, steps, "{0, 1, 2, ...}")
+
+
+def require_nonnegative(group: Group, *names: str) -> None:
+    """The check of options that are finite numbers, 0 or more."""
+    for name in names:
+        value = group[name]
+        if isinstance(value, Tensor) and value.device.type != "cpu":
+            raise ValueError(f"{name} in a tensor must live on the CPU, got {value.device}")
+        require(0 <= float(value) < math.inf, name, value, "[0, inf)")

@@ -1,0 +1,65 @@
+"""The weight norm behind the gradient norms, and the part of theirs that is due to it.
+
+Behind normalisation layers the gradient is inversely proportional to the weight norm, which
+weight decay lets follow the learning rate, with a lag: Defazio, Why Gradients Rapidly Increase
+Near the End of Training, 2025. https://arxiv.org/abs/2506.02285
+Gradient norms then tell of the schedule that recorded them. Times the weight norm, they do not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from selftune.refinement.norm_log import NormLog
+
+MODES = ("auto", "none", "weight_norm", "model")
+
+
+def choose(log: NormLog, decouple: str) -> str:
+    """How to decouple: as asked, or by the best that the log allows."""
+    if decouple not in MODES:
+        raise ValueError(f"decouple is one of {', '.join(MODES)}, got {decouple!r}")
+    if decouple == "weight_norm" and "weight" not in log.norms:
+        raise ValueError("the log has no weight norms: record them, or pass another decouple=")
+    can_model = log.lrs is not None and log.weight_decay
+    if decouple == "model" and not can_model:
+        raise ValueError("to model the weight norm, give lrs= and a positive weight_decay=")
+    if decouple != "auto":
+        return decouple
+    if log.weight_decay == 0:
+        return "none"  # then the norm does not follow the learning rate down
+    if "weight" in log.norms:
+        return "weight_norm"
+    return "model" if can_model else "none"
+
+
+def modelled_weight_norm(log: NormLog, squared_updates: np.ndarray) -> np.ndarray:
+    """The weight norm at every record, up to a factor, from learning rates and weight decay.
+
+    r <- r (1 - 2 weight_decay lr) + lr^2 u^2 for the squared norm r, where u is the length of
+    an update at lr 1: updates as good as orthogonal to the weights. It starts where the largest
+    lr would keep it, which for a shorter start errs towards a slow beginning.
+
+    squared_updates: u^2 at every record, up to a factor.
+    """
+    assert log.lrs is not None
+    assert log.weight_decay
+    rate = 2 * log.weight_decay * log.lrs
+    if not (np.isfinite(log.lrs) & (log.lrs >= 0)).all() or not log.lrs.any():
+        raise ValueError("lrs must be finite and not negative, and not all zero")
+    if rate.max() >= 1:
+        raise ValueError(
+            f"weight_decay {log.weight_decay} times the largest lr {log.lrs.max()} must be below "
+            "1/2: is the decay already multiplied by lr?"
+        )
+    gain = log.lrs**2 * squared_updates
+    peak = np.argmax(log.lrs)
+    r = gain[peak] / rate[peak]
+    gaps = np.append(np.diff(log.steps), 0)
+    kept = (1 - rate) ** gaps  # of the squared norm, from each record to the next
+    squared = np.empty(len(gaps))
+    for i in range(len(gaps)):
+        squared[i] = r
+        if rate[i] > 0:
+            r = r * kept[i] + gain[i] / rate[i] * (1 - kept[i])
+    return np.sqrt(squared)

@@ -1,0 +1,177 @@
+"""GradientNorms: records what an optimizer consumes, step by step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from selftune.refinement.norm_log import NormLog
+from selftune.refinement.norms import dot, norm
+from selftune.step_hooks import Following
+
+FLUSH = 100  # records between two transfers to the host
+
+
+class GradientNorms:
+    """Step hooks that log gradient and weight norms under any optimizer, for `refine`.
+
+        with GradientNorms(optimizer) as recorder:
+            train(...)
+        recorder.log.save("norms.csv")
+
+    They see the gradients as the optimizer does: after clipping, and without the scale of a
+    GradScaler. Steps that a GradScaler or the optimizer skips are not recorded, nor counted.
+    Training is not changed. Nothing waits for the device but one transfer in 100 records, and
+    the verdict on a step that may be skipped, before the next one.
+
+    update: record <g, u> too, where u is what lr multiplies in the step: the weights that
+        refinement wants, for any optimizer. It is taken from the step itself, and costs a copy
+        of the parameters. Where groups have several learning rates, lr is the first one's.
+    every: record every so many steps.
+    capacity: records kept. When there are more, every second one goes, from then on.
+    log: of the run so far, when it is resumed.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        update: bool = False,
+        every: int = 1,
+        capacity: int = 20_000,
+        log: NormLog | None = None,
+    ) -> None:
+        if every < 1:
+            raise ValueError(f"every must be 1 or more, got {every}")
+        if capacity < 2:
+            raise ValueError(f"capacity must be 2 or more, got {capacity}")
+        self._optimizer = optimizer
+        self._names = ("weight", "l2", "l1", *(("update",) if update else ()))
+        self._every, self._capacity = every, capacity
+        self._step = 0
+        self._records: list[list[float]] = []  # step, lr, and the norms by name
+        self._waiting: list[tuple[int, Any, Tensor]] = []
+        self._measured: list[Tensor] = []  # of the present step; none: it is not recorded
+        self._stepping: list[Tensor] = []  # parameters
+        self._before: list[Tensor] = []  # where they were
+        self._stepped: tuple[Any, Tensor] | None = None  # lr and norms of the last step
+        if log is not None:
+            self._resume(log)
+        # In this order: it tells of a step after that was measured, and before the next one is.
+        after = optimizer.register_step_post_hook(self._after_step)
+        self._following = Following(optimizer, self._made)
+        before = optimizer.register_step_pre_hook(self._before_step)
+        self._handles = [after, self._following, before]
+
+    @property
+    def log(self) -> NormLog:
+        """All records so far; waits for the device."""
+        self._following.settle()
+        self._flush()
+        table = np.array(self._records).reshape(-1, 2 + len(self._names))
+        decays = [group.get("weight_decay", 0.0) for group in self._optimizer.param_groups]
+        return NormLog(
+            steps=table[:, 0].astype(np.int64),
+            norms={name: table[:, 2 + i] for i, name in enumerate(self._names)},
+            lrs=table[:, 1],
+            weight_decay=float(max(decays)),
+            optimizer=_name(self._optimizer),
+            total_steps=self._step,
+        )
+
+    def close(self) -> None:
+        """Take the hooks off; the log stays."""
+        for handle in self._handles:
+            handle.remove()
+
+    def __enter__(self) -> GradientNorms:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @torch.no_grad()
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self._measured, self._before, self._stepped = [], [], None
+        if self._step % self._every:
+            return
+        # A closure computes the gradients within the step: they are measured after it.
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")  # args[0]: the optimizer
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        self._stepping = [p for p in params if closure is not None or p.grad is not None]
+        if not self._stepping:
+            return
+        self._measured = [norm([p.detach() for p in self._stepping], 2)]
+        if closure is None:
+            self._measured += self._gradient_norms()
+        if "update" in self._names:
+            self._before = [self._moving(p).clone() for p in self._stepping]
+
+    @torch.no_grad()
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if not self._measured:
+            return
+        if len(self._measured) == 1:
+            if not any(p.grad is not None for p in self._stepping):
+                return
+            self._measured += self._gradient_norms()
+        lr = optimizer.param_groups[0]["lr"]
+        if "update" in self._names:
+            moved = [
+                (p.grad, before - self._moving(p))
+                for p, before in zip(self._stepping, self._before, strict=True)
+                if p.grad is not None
+            ]
+            self._measured.append(dot(*zip(*moved, strict=True)) / lr)
+            self._before = []
+        # A scheduler writes into an lr that is a tensor.
+        lr = lr.clone() if isinstance(lr, Tensor) else lr
+        self._stepped = lr, torch.stack(self._measured)
+
+    def _made(self) -> None:
+        if self._stepped is not None:
+            self._waiting.append((self._step, *self._stepped))
+        self._step += 1
+        if len(self._waiting) >= FLUSH:
+            self._flush()
+
+    def _gradient_norms(self) -> list[Tensor]:
+        grads = [p.grad for p in self._stepping if p.grad is not None]
+        # Fused optimizers get their gradients scaled, and divide by the scale themselves.
+        scale = getattr(self._optimizer, "grad_scale", None)
+        norms = [norm(grads, 2), norm(grads, 1)]
+        return norms if scale is None else [value / scale for value in norms]
+
+    def _moving(self, p: Tensor) -> Tensor:
+        """What takes the steps: the parameter, or z of Schedule-Free, whose parameters average."""
+        state = self._optimizer.state.get(p, {})
+        return state.get("z", state.get("schedule_free_z", p)).detach()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            rows = torch.stack([row for _, _, row in self._waiting]).tolist()
+            for (step, lr, _), row in zip(self._waiting, rows, strict=True):
+                self._records.append([step, float(lr), *row])
+            self._waiting = []
+        while len(self._records) > self._capacity:
+            # Records lie at multiples of `every`: those at multiples of its double stay.
+            self._every *= 2
+            self._records = [record for record in self._records if record[0] % self._every == 0]
+
+    def _resume(self, log: NormLog) -> None:
+        missing = [name for name in self._names if name not in log.norms]
+        if missing or log.lrs is None:
+            raise ValueError(f"the log to go on with has no {', '.join(missing) or 'lr'}")
+        columns = [log.steps, log.lrs, *(log.norms[name] for name in self._names)]
+        self._records = np.stack(columns, axis=1).tolist()
+        self._step = log.total_steps
+        self._every = max(self._every, round(log.spacing))
+
+
+def _name(optimizer: Optimizer) -> str:
+    """Of its class, with that of what it wraps: ScheduleFree(SGD)."""
+    name, base = type(optimizer).__name__, getattr(optimizer, "base", None)
+    return f"{name}({_name(base)})" if isinstance(base, Optimizer) else name

@@ -1,0 +1,194 @@
+"""refine: the schedule that is best for the gradient norms of an earlier run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from selftune.plain_numbers import exact
+from selftune.refinement.decoupling import choose
+from selftune.refinement.diagnostics import Diagnostics, diagnose
+from selftune.refinement.norm_log import NormLog
+from selftune.refinement.series import Series, smooth
+from selftune.schedules.form import (
+    Table,
+    Warmup,
+    require_length,
+    require_room,
+    steps_of,
+)
+from selftune.schedules.schedule import Schedule
+
+# kind -> (columns of a log in order of preference, power of their inverse)
+KINDS = {"sgd": (("l2",), 2), "adam": (("l1", "l2"), 1), "update": (("update",), 1)}
+
+# Parts of the names of optimizers whose update is a multiple of the gradient or of its average.
+SGD_LIKE = ("SGD", "DoG", "DoWG")
+
+LARGEST_WEIGHT = 100.0  # times their median
+
+
+@dataclass(frozen=True, slots=True)
+class Refined(Schedule):
+    """A refined schedule, and what it was made of.
+
+    places: fractions of the run to which the arrays below belong.
+    norms, smoothed: gradient norms that went in, decoupled, before and after smoothing.
+    weights: w of the theorem, the largest being 1: with gradients held fixed, the last iterate
+        under the schedule, or under what comes after its warm-up, is the average of the iterates
+        of steps w, weighted with w.
+    """
+
+    diagnostics: Diagnostics = field(compare=False, repr=False)
+    places: np.ndarray = field(compare=False, repr=False)
+    norms: np.ndarray = field(compare=False, repr=False)
+    smoothed: np.ndarray = field(compare=False, repr=False)
+    weights: np.ndarray = field(compare=False, repr=False)
+
+
+def refine(
+    log: NormLog | Sequence[float] | np.ndarray,
+    total_steps: int | None = None,
+    kind: str = "auto",
+    smoothing: float = 0.1,
+    decouple: str = "auto",
+    warmup: int | float = 0,
+    *,
+    steps: Sequence[int] | np.ndarray | None = None,
+    lrs: Sequence[float] | np.ndarray | None = None,
+    weight_decay: float | None = None,
+) -> Refined:
+    """The schedule that minimizes the convex bound for these gradient norms.
+
+    Defazio et al., Optimal Linear Decay Learning Rate Schedules and Further Refinements, 2023.
+    https://arxiv.org/abs/2310.07831
+
+    With weights w_t = |g_t|^-2 the multiplier of step t is w_t times the sum of the weights
+    after t, over the largest such product. A run of T steps is judged after its last one, where
+    no gradient is taken any more: it counts as one more weight like the last. So constant norms
+    give linear decay, and no step is lost to a multiplier of 0.
+
+    The norms are smoothed by a running median. At the left edge the first norm is repeated, so
+    that norms that fall at the beginning give a warm-up; at the right edge they are mirrored.
+
+    log: what `GradientNorms` recorded or `NormLog.load` read; or norms, one a step.
+    total_steps: of the schedule; by default those of the log.
+    kind: "sgd", |g|_2^-2; "adam", |g|_1^-1, or |g|_2^-1 where only that is known; "update",
+        <g, u>^-1, for any optimizer; "auto": "update" if it was recorded, "sgd" for plain norms
+        and for optimizers named SGD, DoG or DoWG (in part), else "adam".
+    smoothing: length of the running median, as a fraction of the run in [0, 0.5].
+    decouple: times what the norms are taken: "weight_norm", the recorded one; "model", one that
+        follows from lrs and weight_decay; "none"; "auto": the first of these that the log
+        allows, but "none" without weight decay. See decoupling.py for why. <g, u> is taken times
+        the squared weight norm where u is proportional to g: where the optimizer is named as
+        above, or <g, u> is |g|_2^2.
+    warmup: length of a linear warm-up, in steps or as a fraction of the run. What was recorded in
+        so many steps is left out, and the rest refined. For networks whose first gradients are
+        small, as where layers begin at zero: the schedule would begin in a spike.
+    steps, lrs, weight_decay: of each norm, of each norm, of the run; where the log has none.
+    Look at `.diagnostics` before you use it. Raises ValueError where the log gives no schedule.
+    """
+    if not 0 <= smoothing <= 0.5:
+        raise ValueError(f"smoothing is a fraction of the run in [0, 0.5], got {smoothing}")
+    log = _as_log(log, steps, lrs, weight_decay)
+    warmup = exact(warmup)
+    require_length(warmup, "warmup")
+    whole, warmup_steps = log.total_steps, steps_of(warmup, log.total_steps)
+    if len(log.steps) and warmup_steps:
+        require_room(warmup_steps, "warmup", whole - 1)
+        log = log.after(warmup_steps)
+    kind, name = _kind(log, kind)
+    mode = choose(log, decouple)
+    sgd = kind == "sgd" or (kind == "update" and _follows_gradient(log))
+    series = Series.of(log, name, mode, sgd)
+    power = KINDS[kind][1]
+
+    smoothed = smooth(series.log_norms + series.log_weight_norms, smoothing)
+    weights = np.exp(-power * (smoothed - smoothed.min()))
+    cap = LARGEST_WEIGHT * np.median(weights)
+    num_capped = int((weights > cap).sum())
+    weights = np.minimum(weights, cap) / min(cap, 1.0)
+    later = np.append(np.cumsum(weights[:0:-1])[::-1], 0.0) + weights[-1]
+    factors = weights * later
+    factors /= factors.max()
+
+    form = Table(tuple(factors.tolist()), end=0.0)
+    return Refined(
+        form=Warmup(form, warmup, 0.0) if warmup else form,
+        total_steps=whole if total_steps is None else total_steps,
+        diagnostics=diagnose(
+            series,
+            smoothing,
+            kind,
+            power,
+            mode,
+            weights,
+            factors,
+            num_capped,
+            decayed=log.weight_decay != 0,
+        ),
+        places=(warmup_steps + log.total_steps * series.places) / whole,
+        norms=np.exp(series.log_norms + series.log_weight_norms),
+        smoothed=np.exp(smoothed),
+        weights=weights,
+    )
+
+
+def _as_log(
+    log: NormLog | Sequence[float] | np.ndarray,
+    steps: Sequence[int] | np.ndarray | None,
+    lrs: Sequence[float] | np.ndarray | None,
+    weight_decay: float | None,
+) -> NormLog:
+    given_lrs = None if lrs is None else np.asarray(lrs, dtype=np.float64)
+    if isinstance(log, NormLog):
+        if steps is not None:
+            raise ValueError("steps= belongs to plain norms; this log has its own")
+        known = {"lrs": given_lrs, "weight_decay": weight_decay}
+        return replace(log, **{name: v for name, v in known.items() if v is not None})
+    norms = np.asarray(log, dtype=np.float64)
+    if norms.ndim != 1:
+        raise ValueError(f"norms must be a list of numbers, got an array of shape {norms.shape}")
+    return NormLog(
+        steps=np.arange(len(norms)) if steps is None else np.asarray(steps, dtype=np.int64),
+        norms={"l2": norms},
+        lrs=given_lrs,
+        weight_decay=weight_decay,
+    )
+
+
+def _kind(log: NormLog, kind: str) -> tuple[str, str]:
+    """How the norms become weights, and which of them."""
+    if kind == "auto":
+        if "update" in log.norms:
+            kind = "update"
+        elif log.optimizer is None and "l1" not in log.norms:
+            kind = "sgd"
+        else:
+            kind = "sgd" if _is_sgd_like(log) else "adam"
+    if kind not in KINDS:
+        raise ValueError(f"kind is one of auto, {', '.join(KINDS)}, got {kind!r}")
+    names = [name for name in KINDS[kind][0] if name in log.norms]
+    if not names:
+        raise ValueError(
+            f"kind={kind!r} needs {KINDS[kind][0][0]} norms; the log has {', '.join(log.norms)}"
+        )
+    return kind, names[0]
+
+
+def _is_sgd_like(log: NormLog) -> bool:
+    return any(part in (log.optimizer or "") for part in SGD_LIKE)
+
+
+def _follows_gradient(log: NormLog) -> bool:
+    """Whether u of <g, u> is proportional to g, or has a length of its own."""
+    if _is_sgd_like(log):
+        return True
+    if "l2" not in log.norms:
+        return False
+    # Others may do as SGD does: <g, u> is then |g|^2 but for rounding.
+    with np.errstate(over="ignore"):
+        same = np.isclose(log.norms["update"], log.norms["l2"] ** 2, rtol=0.05, atol=0)
+    return bool(same.sum() > 0.9 * len(same))

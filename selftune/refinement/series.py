@@ -1,0 +1,98 @@
+"""The norms of a log as series at equal distances over the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import median_filter
+
+from selftune.refinement.decoupling import modelled_weight_norm
+from selftune.refinement.norm_log import NormLog
+
+LONGEST = 20_000  # records; of more, a sample
+EDGE = 0.1  # of the run, at its beginning or end, that may lack norms
+TRIM = 0.02  # of the run, whose norms may be a thousand times the rest
+NEARBY = 0.1  # of the run, from whose median no norm should be far,
+FAR = 10.0  # times larger or smaller
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """Logarithms at equal distances over the run, interpolated where a record is unusable.
+
+    log_weight_norms: what is added to decouple; zeros if nothing is.
+    log_lrs: None if unknown; -inf where lr is 0.
+    """
+
+    places: np.ndarray  # fractions of the run
+    log_norms: np.ndarray
+    log_weight_norms: np.ndarray
+    log_lrs: np.ndarray | None
+    num_records: int
+    num_unusable: int
+    num_outliers: int  # of the usable, after the first 2 % of the run
+    missing: float  # the share of the run before the first usable record
+
+    @staticmethod
+    def of(log: NormLog, name: str, decouple: str, sgd: bool) -> Series:
+        """The series of the norms of one name.
+
+        sgd: whether the optimizer's updates are as long as the gradient, up to a factor; else
+            they have a length of their own, as Adam's.
+        """
+        # Norms are as |x|^-degree: where u is proportional to g, <g, u> is so twice.
+        degree = 2 if sgd and name == "update" else 1
+        norms = log.norms[name]
+        positive = np.isfinite(norms) & (norms > 0)
+        if decouple == "weight_norm":
+            positive &= np.isfinite(log.norms["weight"]) & (log.norms["weight"] > 0)
+        records = np.flatnonzero(positive)
+        if not len(norms):
+            raise ValueError("the log holds no gradient norms: was the recorder attached?")
+        if len(records) < 2:
+            raise ValueError(
+                f"refinement needs at least 2 gradient norms that are positive and finite, "
+                f"got {len(records)} of {len(norms)}"
+            )
+        at = (log.steps - log.begin) / log.total_steps
+        if at[records[0]] > EDGE or at[records[-1]] < 1 - EDGE - log.spacing / log.total_steps:
+            raise ValueError(
+                f"usable gradient norms cover the steps {log.steps[records[0]]} to "
+                f"{log.steps[records[-1]]} of {log.total_steps}: refinement needs a whole run"
+            )
+        size = min(len(norms), LONGEST)
+        places = np.arange(size) / size
+
+        def on_grid(values: np.ndarray) -> np.ndarray:
+            return np.interp(places, at[records], np.log(values[records]))
+
+        log_weight_norms = np.zeros(size)
+        if decouple == "weight_norm":
+            log_weight_norms = degree * on_grid(log.norms["weight"])
+        elif decouple == "model":
+            gradients = np.exp(np.interp(at, at[records], np.log(norms[records])) / degree)
+            lengths = gradients if sgd else np.ones(len(norms))
+            log_weight_norms = degree * on_grid(modelled_weight_norm(log, lengths**2))
+        with np.errstate(divide="ignore"):
+            log_lrs = None if log.lrs is None else np.log(np.interp(places, at, log.lrs))
+        log_norms = on_grid(norms)
+        typical = np.interp(at[records], places, smooth(log_norms, NEARBY))
+        far = np.abs(np.log(norms[records]) - typical) > np.log(FAR)
+        return Series(
+            places=places,
+            log_norms=log_norms,
+            log_weight_norms=log_weight_norms,
+            log_lrs=log_lrs,
+            num_records=len(norms),
+            num_unusable=len(norms) - len(records),
+            num_outliers=int((far & (at[records] >= TRIM)).sum()),
+            missing=float(at[records[0]]),
+        )
+
+
+def smooth(values: np.ndarray, share: float) -> np.ndarray:
+    """The running median over a share of the run, an odd number of values."""
+    length = 2 * (int(share * len(values)) // 2) + 1
+    mirrored = np.concatenate([values, values[::-1][: 2 * length]])
+    return median_filter(mirrored, size=length, mode="nearest")[: len(values)]

@@ -19,7 +19,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from eval.cli import chosen, count
-from eval.methods import METHODS, Build, Built, nadamw_pocket
+from eval.methods import METHODS, Build, Built
+from eval.methods.nadamw import nadamw_pocket
 from eval.observers import Along, from_json
 from eval.plan import complete, opened
 from eval.results import Record, read

@@ -10,7 +10,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from eval.methods import WINNER_BETAS, WINNER_R, WINNER_WEIGHT_DECAY, Built
+from eval.methods import Built
+from eval.methods.schedule_free import WINNER_BETAS, WINNER_R, WINNER_WEIGHT_DECAY
 from selftune import optim
 
 PRIOR = 0.0025

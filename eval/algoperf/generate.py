@@ -113,9 +113,12 @@ def _write(method: Method, folder: Path, entry: Entry) -> None:
         source, module = method.build.source, "method"
         imported, build = method.build.function, method.build.function
     else:
-        source, module = Path(methods.__file__), "methods"
+        source, module = Path(methods.__file__).parent, "methods"
         imported, build = "METHODS", f'METHODS["{method.name}"].build'
-    shutil.copy(source, folder / f"{module}.py")
+    if source.is_dir():
+        shutil.copytree(source, folder / module, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copy(source, folder / f"{module}.py")
     functions = "".join(f"{name} = _submission.{name}\n" for name in FUNCTIONS)
     submission = SUBMISSION.format(
         summary=f"{method.name}: {method.summary}.",

@@ -14,7 +14,7 @@ from . import published
 from .benchmark import Rules
 from .published import FIELDS
 
-REFERENCE = "nadamw"  # the method of eval/methods.py that is the published baseline's rule
+REFERENCE = "nadamw"  # the method of eval/methods that is the published baseline's rule
 # Where the baseline's step times come from: field, submission. v0.6 has the machine of v0.5; its
 # own baseline's steps took between .08 and 1.9 s on one workload, fastmri.
 BASELINES = {

@@ -1,4 +1,4 @@
-"""Any method of eval/methods.py as AlgoPerf's submission functions, for v0.5 and v0.6.
+"""Any method of eval/methods as AlgoPerf's submission functions, for v0.5 and v0.6.
 
 What it takes care of, so that no method has to:
 

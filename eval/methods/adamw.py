@@ -1,0 +1,21 @@
+"""AdamW as people write it."""
+
+from torch import nn
+
+from selftune import optim, schedules
+
+from .method import Built, Method
+
+
+def adamw(model: nn.Module, num_steps: int) -> Built:
+    """What people write when they do not think about it, with the better decay."""
+    optimizer = optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
+    return optimizer, schedules.ScheduleLR(optimizer, schedules.linear(num_steps)), None
+
+
+ADAMW = Method(
+    "adamw",
+    "AdamW, lr .001, betas .9/.999, linear decay",
+    "decoupled .01 x lr, all parameters, as torch's default",
+    adamw,
+)

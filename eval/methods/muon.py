@@ -1,0 +1,176 @@
+"""Muon: momentum, orthogonalised, for matrices; an Adam for all other parameters.
+
+Jordan et al., Muon, 2024. https://kellerjordan.github.io/posts/muon/
+Both methods are AlgoPerf submissions of 2026: mlcommons/submissions_algorithms, branch
+a100_scoring, submissions/self_tuning/muon_torch_replicated_torch_hps and muon.
+"""
+
+from collections.abc import Callable, Iterable
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from selftune import optim
+
+from . import horizon
+from .method import Built, Method
+from .multi_optimizer import MultiOptimizer
+
+# Jordan's quintic: it takes singular values from (0, 1] to about 1, between .7 and 1.2.
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+NUM_ITERATIONS = 5
+EPS = 1e-7
+
+
+class Muon(Optimizer):
+    """m <- beta m + (1 - beta) g;  p <- (1 - lr weight_decay) p - lr direction(m).
+
+    With Nesterov momentum the direction is that of beta m + (1 - beta) g instead.
+
+    direction: of steepest descent for a matrix, or for a kernel in another number of dimensions.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        beta: float,
+        nesterov: bool,
+        direction: Callable[[Tensor], Tensor],
+        weight_decay: float = 0.0,
+    ) -> None:
+        defaults = {"lr": lr, "beta": beta, "nesterov": nesterov, "weight_decay": weight_decay}
+        super().__init__(params, defaults)
+        self._direction = direction
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            lr, beta = group["lr"], group["beta"]
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                if p not in self.state:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+                momentum = self.state[p]["momentum"].lerp_(p.grad, 1 - beta)
+                if group["nesterov"]:
+                    momentum = momentum.lerp(p.grad, 1 - beta)
+                p.mul_(1 - lr * group["weight_decay"])
+                p.add_(self._direction(momentum), alpha=-lr)
+        return loss
+
+
+def orthogonalized(matrix: Tensor) -> Tensor:
+    """About U V^T, where U S V^T is the singular value decomposition of `matrix` (rows, columns).
+
+    Five Newton-Schulz iterations with `COEFFICIENTS`, in the matrix's own precision; the PyTorch
+    submission iterates in bfloat16, which a CPU does slowly.
+    """
+    a, b, c = COEFFICIENTS
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    x = wide / (wide.norm() + EPS)
+    for _ in range(NUM_ITERATIONS):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x if wide is matrix else x.T
+
+
+def direction_out_by_rest(momentum: Tensor) -> Tensor:
+    """The PyTorch submission's: a kernel is a matrix of its output channels and all the rest.
+
+    Its scale comes from the channels alone, whatever the kernel's size, as published.
+    """
+    rows, columns = momentum.shape[:2]
+    direction = orthogonalized(momentum.flatten(1)).view_as(momentum)
+    return max(1.0, sqrt(rows / columns)) * direction
+
+
+def direction_height_by_rest(momentum: Tensor) -> Tensor:
+    """The JAX submission's: a kernel is (height, width, in, out) there, and its height remains.
+
+    A convolution of 3 x 3 thus is a matrix of three rows. A linear layer's weight is
+    (in, out) there, which changes nothing.
+    """
+    if momentum.ndim == 2:
+        return direction_out_by_rest(momentum)
+    jax = momentum.movedim((1, 0), (-2, -1))
+    matrix = jax.flatten(1)
+    height, rest = matrix.shape
+    direction = orthogonalized(matrix).view(jax.shape).movedim((-2, -1), (1, 0))
+    return max(1.0, sqrt(rest / height)) * direction
+
+
+def muon_torch(model: nn.Module, num_steps: int) -> Built:
+    """The PyTorch submission: .4231 of AlgoPerf's score on A100s, the same again .3827.
+
+    Deviations: no label smoothing of .1 and the workload's own dropout instead of .1; the
+    iteration's precision; embeddings are found by their modules and not by their names alone.
+    """
+    matrices, rest = matrices_and_rest(model)
+    optimizer = MultiOptimizer(
+        (matrices, lambda p: Muon(p, 0.01, 0.9, True, direction_out_by_rest)),
+        (rest, lambda p: optim.AdamW(p, lr=0.01, weight_decay=0.0)),
+    )
+    return optimizer, horizon.cosine(optimizer, num_steps, warmup=0.05), None
+
+
+def muon_jax(model: nn.Module, num_steps: int) -> Built:
+    """The JAX submission: .2845 of AlgoPerf's score on A100s.
+
+    Deviations: the workload's own dropout instead of none; embeddings are found by their
+    modules, and what only has "embed" in its name in JAX, as a Vision Transformer's first
+    convolution, is a kernel like others.
+    """
+    lr, multiplier, beta, decay = 0.0001357495179, 28.61130298, 0.9560745273, 0.02397563985
+    matrices, rest = matrices_and_rest(model)
+    optimizer = MultiOptimizer(
+        (
+            matrices,
+            lambda p: Muon(p, multiplier * lr, beta, False, direction_height_by_rest, decay),
+        ),
+        (
+            rest,
+            lambda p: optim.NAdamW(
+                p, lr=lr, betas=(0.96586744, 0.8629173173), weight_decay=0.01275028385
+            ),
+        ),
+    )
+    return optimizer, horizon.cosine(optimizer, num_steps, warmup=0.0), None
+
+
+def matrices_and_rest(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """The trained parameters of two dimensions or more but embeddings, and all others."""
+    lookups = {
+        id(module.weight)
+        for module in model.modules()
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag)
+    }
+    matrices, rest = [], []
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            is_matrix = p.ndim >= 2 and id(p) not in lookups and "embed" not in name.lower()
+            (matrices if is_matrix else rest).append(p)
+    return matrices, rest
+
+
+MUON_TORCH = Method(
+    "muon_torch",
+    "Muon, lr .01 x max(1, sqrt(out / in)), Nesterov .9; AdamW .9/.999 at the same lr for "
+    "embeddings and vectors; cosine over 4/3 x after 5 % warm-up",
+    "none, as the submission",
+    muon_torch,
+)
+MUON_JAX = Method(
+    "muon_jax",
+    "Muon, lr .003884 x max(1, sqrt(out / in)), momentum .95607; NAdamW .96587/.86292 at lr "
+    ".00013575 for embeddings and vectors; cosine over 4/3 x",
+    "decoupled .02398 x lr for matrices, .01275 x lr for the rest, as the submission",
+    muon_jax,
+)

@@ -1,0 +1,125 @@
+"""Every published method against its transcription, on a model with all kinds of parameters."""
+
+import numpy as np
+import pytest
+import torch
+from method_transcriptions import TRANSCRIPTIONS, newton_schulz
+from torch import nn
+
+from eval.methods import METHODS
+from eval.methods.multi_optimizer import MultiOptimizer
+from eval.methods.muon import matrices_and_rest, orthogonalized
+
+NUM_STEPS = 30  # which the methods are told: the warm-up of one lasts two
+FEW = 8  # steps that are compared
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(5, 4)
+        self.kernel = nn.Conv2d(4, 6, 3)
+        self.tall = nn.Linear(3, 7)
+        self.wide = nn.Linear(7, 2)
+        self.norm = nn.LayerNorm(7)
+
+
+def model_of(seed: int = 0) -> Model:
+    torch.manual_seed(seed)
+    return Model().double()
+
+
+def gradients(model: nn.Module, seed: int = 1) -> list[dict[str, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        {
+            name: torch.randn(p.shape, generator=generator, dtype=p.dtype)
+            for name, p in model.named_parameters()
+        }
+        for _ in range(FEW)
+    ]
+
+
+def train(model, optimizer, scheduler, given) -> None:
+    for of_step in given:
+        for name, p in model.named_parameters():
+            p.grad = of_step[name].clone()
+        optimizer.step()
+        scheduler.step()
+
+
+@pytest.mark.parametrize("name", TRANSCRIPTIONS)
+def test_its_steps_are_those_of_the_transcription(name):
+    model = model_of()
+    before = {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
+    given = gradients(model)
+    optimizer, scheduler, _ = METHODS[name].build(model, NUM_STEPS)
+    train(model, optimizer, scheduler, given)
+    for parameter, p in model.named_parameters():
+        expected = TRANSCRIPTIONS[name](
+            [of_step[parameter].numpy() for of_step in given],
+            before[parameter],
+            parameter,
+            NUM_STEPS,
+        )
+        np.testing.assert_allclose(
+            p.detach().numpy(), expected, rtol=1e-9, atol=1e-12, err_msg=parameter
+        )
+
+
+@pytest.mark.parametrize("shape", [(4, 9), (9, 4), (5, 5), (1, 6), (6, 1)])
+def test_newton_schulz_maps_singular_values_by_its_polynomial(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0)).double()
+    np.testing.assert_allclose(
+        orthogonalized(matrix).numpy(), newton_schulz(matrix.numpy()), rtol=1e-9, atol=1e-12
+    )
+
+
+def test_orthogonalized_singular_values_are_about_one():
+    matrix = torch.randn(20, 30, generator=torch.Generator().manual_seed(0)).double()
+    values = torch.linalg.svdvals(orthogonalized(matrix))
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+
+
+def test_a_matrix_of_zeros_stays_one():
+    assert torch.equal(orthogonalized(torch.zeros(3, 4)), torch.zeros(3, 4))
+
+
+def test_embeddings_vectors_and_frozen_parameters_are_no_matrices_of_muons():
+    model = model_of()
+    model.wide.weight.requires_grad_(False)
+    matrices, rest = matrices_and_rest(model)
+    assert {id(p) for p in matrices} == {id(model.kernel.weight), id(model.tall.weight)}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert {id(p) for p in (*matrices, *rest)} == {id(p) for p in trained}
+    assert len(matrices) + len(rest) == len(trained)
+
+
+def test_parts_go_on_from_a_checkpoint_as_if_never_interrupted():
+    model, resumed = model_of(), model_of()
+    given = gradients(model)
+    optimizer, scheduler, _ = METHODS["muon_torch"].build(model, NUM_STEPS)
+    train(model, optimizer, scheduler, given)
+    saved = optimizer.state_dict(), scheduler.state_dict(), model.state_dict()
+    saved = torch.utils._pytree.tree_map(
+        lambda x: x.clone() if isinstance(x, torch.Tensor) else x, saved
+    )
+    train(model, optimizer, scheduler, given)
+    optimizer, scheduler, _ = METHODS["muon_torch"].build(resumed, NUM_STEPS)
+    optimizer.load_state_dict(saved[0])
+    scheduler.load_state_dict(saved[1])
+    resumed.load_state_dict(saved[2])
+    train(resumed, optimizer, scheduler, given)
+    for p, other in zip(model.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(p, other)
+
+
+def test_a_part_without_parameters_is_left_out():
+    p = nn.Parameter(torch.ones(2))
+    optimizer = MultiOptimizer(
+        ([], torch.optim.Adam), ([p], lambda given: torch.optim.SGD(given, lr=0.5))
+    )
+    p.grad = torch.ones(2)
+    assert optimizer.step(lambda: "the loss") == "the loss"
+    assert p.tolist() == [0.5, 0.5]

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from . import ablation, baselines
-from .cli import DONE, INTERRUPTED, SOME_FAILED, Parser, chosen, cores, count, multiple, natural
-from .data import verified
+from .cli import DONE, INTERRUPTED, SOME_FAILED, Parser, cores, count, multiple, natural
+from .data import check
 from .estimate import minutes
 from .methods import METHODS
 from .plan import complete, opened, refuse_other_rules, unfinished
@@ -24,7 +24,7 @@ from .targets import target
 from .trial import Trial
 from .user_methods import chosen_methods
 from .workload import Workload
-from .workloads import WORKLOADS
+from .workloads import SUITES, chosen_workloads
 
 ABLATION_DEFAULTS = {"budget": 1.0, "out": Path("runs/ablation")}
 
@@ -93,7 +93,10 @@ def _parser() -> Parser:
         default="pocket",
         help="full: AlgoPerf itself, on eight GPUs; it has options of its own",
     )
-    parser.add_argument("--workload", default="all", help="a,b or all")
+    parser.add_argument(
+        "--suite", choices=tuple(SUITES), default="pocket", help="the workloads that all means"
+    )
+    parser.add_argument("--workload", default="all", help="a,b or all of the suite")
     parser.add_argument(
         "--method",
         default="schedule_free_adamw",
@@ -123,10 +126,10 @@ def _parser() -> Parser:
 
 def _trials(options: Namespace) -> list[Trial]:
     """What is to be run, study by study. Raises ValueError or OSError if it cannot be."""
-    workloads = chosen(options.workload, WORKLOADS, "workload")
+    workloads = chosen_workloads(options.workload, options.suite)
     methods = chosen_methods(options.method, METHODS)
-    for dataset in {workload.dataset for workload in workloads}:
-        verified(dataset)
+    for dataset in {dataset for workload in workloads for dataset in workload.datasets}:
+        check(dataset)
     _check_device(options.device)
     targets = {workload.name: target(workload) for workload in workloads}
     return [
@@ -157,11 +160,12 @@ def _check_device(device: str) -> None:
 
 def _listing() -> str:
     lines = ["workloads:"]
-    for workload in WORKLOADS.values():
+    for workload in chosen_workloads("all", "all"):
         metric, way = workload.metric.name, "<>"[workload.metric.higher_is_better]
+        kin = f" (AlgoPerf's {workload.algoperf})" if workload.algoperf else ""
         lines.append(
             f"  {workload.name:24} {metric} {way}= {_target(workload)} in {workload.step_hint} "
-            f"steps (AlgoPerf's {workload.algoperf})"
+            f"steps{kin}"
         )
     lines.append("methods:")
     for method in METHODS.values():

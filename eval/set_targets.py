@@ -7,7 +7,7 @@ seeds. Takes hours; the same command goes on where an earlier one ended.
 import sys
 from dataclasses import asdict
 
-from .cli import DONE, INTERRUPTED, SOME_FAILED, Parser, chosen, cores, count
+from .cli import DONE, INTERRUPTED, SOME_FAILED, Parser, cores, count
 from .plan import complete, say_what_was_cut
 from .results import Results, read
 from .targets import LEAST_TRIALS, best_trial, log, refuse_other_workload, searched, target
@@ -15,18 +15,21 @@ from .targets.calibration import calibrated
 from .targets.search import Configuration, configurations, search_trials, trials_with_new_seeds
 from .targets.summary import summary
 from .workload import Workload
-from .workloads import WORKLOADS
+from .workloads import SUITES, chosen_workloads
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser("eval.set_targets", "Set the workloads' targets by AlgoPerf's protocol.")
-    parser.add_argument("--workload", default="all", help="a,b or all")
+    parser.add_argument(
+        "--suite", choices=tuple(SUITES), default="pocket", help="the workloads that all means"
+    )
+    parser.add_argument("--workload", default="all", help="a,b or all of the suite")
     parser.add_argument("--trials", type=count, default=LEAST_TRIALS, help="configurations")
     parser.add_argument("--jobs", type=count, default=cores(), help="runs at a time")
     parser.add_argument("--report", action="store_true", help="say what was found; run nothing")
     options = parser.parse_args(arguments)
     try:
-        workloads = chosen(options.workload, WORKLOADS, "workload")
+        workloads = chosen_workloads(options.workload, options.suite)
         if not options.report:
             for workload in workloads:
                 search(workload, configurations(options.trials), options.jobs)

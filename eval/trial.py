@@ -6,13 +6,14 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import takewhile
 from math import isfinite
 from typing import Any
 
 import torch
 
 from .cli import in_a_line
-from .data import manifest
+from .data import sha256
 from .methods import Build
 from .observers import Along
 from .results import Key, Record, finite
@@ -62,9 +63,9 @@ class Trial:
         }
 
 
-def checksum(workload: Workload) -> str:
-    """The beginning of the sha256 of the workload's data."""
-    return manifest()[workload.dataset]["sha256"][:16]
+def checksum(workload: Workload) -> str | None:
+    """The beginnings of the sha256 of the workload's data sets; None if it reads none."""
+    return "+".join(sha256(dataset)[:16] for dataset in workload.datasets) or None
 
 
 def run_trial(trial: Trial, watch: Watch = lambda step, metric: None) -> Record:
@@ -72,7 +73,7 @@ def run_trial(trial: Trial, watch: Watch = lambda step, metric: None) -> Record:
     evaluations: list[Evaluation] = []
     riding = trial.along.start(trial.build, trial.steps)
     seeds = Seeds.of(trial.workload.name, trial.study, trial.seed)
-    metric, target = trial.workload.metric, trial.target
+    metric = trial.workload.metric
 
     def outcome(name: str, reason: str | None = None, test: float | None = None) -> Record:
         return record(trial, evaluations, name, reason, test) | riding.results(metric)
@@ -86,15 +87,28 @@ def run_trial(trial: Trial, watch: Watch = lambda step, metric: None) -> Record:
                 watch(evaluation.step, evaluation.validation)
                 if evaluation.diverged:
                     return outcome("failed", f"diverged at step {evaluation.step}")
-                if target is not None and metric.reached(evaluation.validation, target):
+                if _hit(trial, evaluations):
                     return outcome("hit", test=evaluation.test())
                 if evaluation.last:
-                    end = "done" if target is None else "miss"
+                    end = "done" if trial.target is None else "miss"
                     return outcome(end, _why_early(trial, evaluation), evaluation.test())
     except (Exception, SystemExit) as error:
         traceback.print_exc()
         return outcome("failed", in_a_line(error))
     raise AssertionError("training ended before its last step")
+
+
+def _hit(trial: Trial, evaluations: list[Evaluation]) -> Evaluation | None:
+    """The evaluation at which the target was reached, as soon as that is certain."""
+    workload, target, last = trial.workload, trial.target, evaluations[-1]
+    if target is None:
+        return None
+    if not workload.judged_at_end:
+        return last if workload.metric.reached(last.validation, target) else None
+    if last.step < workload.step_hint and not last.last:
+        return None
+    kept = takewhile(lambda e: workload.metric.reached(e.validation, target), reversed(evaluations))
+    return min(kept, key=lambda e: e.step, default=None)
 
 
 def _why_early(trial: Trial, last: Evaluation) -> str | None:
@@ -117,7 +131,7 @@ def record(
     """
     last = evaluations[-1] if evaluations else None
     judged = [e.validation for e in evaluations if isfinite(e.validation)]
-    hit = last if outcome == "hit" else None
+    hit = _hit(trial, evaluations) if outcome == "hit" else None
     return {
         "workload": trial.workload.name,
         "method": trial.method,

@@ -1,13 +1,18 @@
 """What is trained and how it is judged; nothing about optimizers."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 from torch import Generator, Tensor, nn
 
 Arrays = Mapping[str, Any]  # one split: tensors (and plain values) by name
 Batch = tuple[Tensor, ...]
+Dataset = str | PathLike[str]
+
+EVALUATIONS = 20  # in step_hint
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,11 @@ class Workload:
 
     All functions are device-agnostic: random numbers are drawn from the CPU generator and
     moved to where the data are, so that one seed means one data order everywhere.
+
+    Raises ValueError for a name that is no file name and for a budget of fewer than 20 steps.
     """
 
     name: str
-    algoperf: str  # the AlgoPerf workload it stands for
-    dataset: str  # the file under eval/data it reads
     metric: Metric
     batch_size: int
     step_hint: int  # optimizer steps a calibrated baseline may take: AlgoPerf's 1x budget
@@ -52,11 +57,34 @@ class Workload:
     training_batches: Callable[[Arrays, int, Generator], Iterator[Batch]]  # endless, augmented
     loss: Callable[[nn.Module, Batch], Tensor]  # mean training loss of one batch
     evaluate: Callable[[nn.Module, Arrays], float]  # the metric; the model is in eval mode
+    # What `load` reads, one data set or several: a name in eval/data's manifest, or the path of a
+    # file or folder of your own; () if it computes its data. Records carry the checksums.
+    dataset: Dataset | tuple[Dataset, ...] = ()
+    algoperf: str | None = None  # the AlgoPerf workload it stands for, if any
+    # False: a trial ends at the first evaluation that reaches the target. True, for small data
+    # that a model overfits: it trains for step_hint at least, and has reached the target at the
+    # first evaluation from which on none falls behind it until then. The target is made from the
+    # last evaluations of the search's runs and not from their best ones.
+    judged_at_end: bool = False
 
     def __post_init__(self) -> None:
-        assert self.eval_period > 0, f"{self.name}: a step_hint of {self.step_hint} is below 20"
+        if self.eval_period < 1:
+            raise ValueError(
+                f"{self.name}: step_hint must be at least {EVALUATIONS}, the number of "
+                f"evaluations in it, got {self.step_hint}"
+            )
+        if not re.fullmatch(r"[\w-]+", self.name):
+            raise ValueError(
+                f"a workload's name may have letters, digits, _ and -, as files are named after "
+                f"it; got {self.name!r}"
+            )
 
     @property
     def eval_period(self) -> int:
-        """Steps between evaluations: 20 of them in `step_hint`."""
-        return self.step_hint // 20
+        """Steps between evaluations."""
+        return self.step_hint // EVALUATIONS
+
+    @property
+    def datasets(self) -> tuple[Dataset, ...]:
+        """What `load` reads, as a tuple."""
+        return self.dataset if isinstance(self.dataset, tuple) else (self.dataset,)

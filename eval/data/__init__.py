@@ -7,6 +7,8 @@ NOTICE.md carries the notices; `python -m eval.data.rebuild NAME` makes it again
 import hashlib
 import io
 import json
+from functools import cache
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,54 @@ def read(name: str) -> dict[str, np.ndarray]:
         return {key: arrays[key] for key in arrays.files}
 
 
+def sha256(dataset: str | PathLike[str]) -> str:
+    """The checksum of one data set: as the manifest has it, or of one's own file or folder.
+
+    Raises FileNotFoundError if it is neither in the manifest nor there.
+    """
+    known = manifest()
+    if dataset in known:
+        return known[str(dataset)]["sha256"]
+    path = Path(dataset)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"data set {str(dataset)!r} is neither a file or folder nor bundled; correct the path "
+            f"or name one of {', '.join(known)}"
+        )
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    state = tuple((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files)
+    return _sha256_of_files(str(path), state)
+
+
+@cache
+def _sha256_of_files(root: str, state: tuple[tuple[str, int, int], ...]) -> str:
+    """The checksum of a file, or of the names and checksums of a folder's files.
+
+    state: path, bytes and time of change of each; only a change of those is read again.
+    """
+    digests = {path: _sha256_of_file(path) for path, _, _ in state}
+    if list(digests) == [root]:
+        return digests[root]
+    listing = "".join(f"{digests[p]}  {Path(p).relative_to(root).as_posix()}\n" for p in digests)
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def _sha256_of_file(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check(dataset: str | PathLike[str]) -> None:
+    """Raise FileNotFoundError or ValueError if a data set is absent or, if bundled, damaged."""
+    if dataset in manifest():
+        verified(str(dataset))
+    else:
+        sha256(dataset)
+
+
 def verified(name: str) -> bytes:
     """The content of one data set's file, once it has the manifest's sha256.
 
@@ -36,8 +86,8 @@ def verified(name: str) -> bytes:
     if not path.is_file():
         raise FileNotFoundError(f"data set {name!r} is missing at {path}; {remedy}")
     content = path.read_bytes()
-    sha256 = hashlib.sha256(content).hexdigest()
+    found = hashlib.sha256(content).hexdigest()
     expected = manifest()[name]["sha256"]
-    if sha256 != expected:
-        raise ValueError(f"{path} has sha256 {sha256}, the manifest says {expected}; {remedy}")
+    if found != expected:
+        raise ValueError(f"{path} has sha256 {found}, the manifest says {expected}; {remedy}")
     return content

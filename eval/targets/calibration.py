@@ -7,7 +7,7 @@ from scipy.stats import rankdata
 
 from ..results import Record, read
 from ..workload import Workload
-from .protocol import LEAST_TRIALS, log, searched
+from .protocol import LEAST_TRIALS, log, reached, searched
 from .search import Configuration
 
 
@@ -25,8 +25,4 @@ def calibrated(workloads: Iterable[Workload]) -> tuple[Configuration, float]:
 
 def _ranks(workload: Workload, search: list[Record]) -> np.ndarray:
     sign = -1 if workload.metric.higher_is_better else 1
-    losses = [
-        sign * record["best_validation"] if record["outcome"] == "done" else np.inf
-        for record in search
-    ]
-    return rankdata(losses)
+    return rankdata([sign * reached(workload, record) for record in search])

@@ -2,7 +2,8 @@
 
 `python -m eval.set_targets` writes the logs: the calibrated baseline's family at quasi-random
 configurations for 1x `step_hint`, and the best of them again with new seeds. The target is the
-median of the best validation metrics of those. No target is typed anywhere.
+median of what those reached: of their best validation metrics, or of their last ones where a
+workload is judged at its end. No target is typed anywhere.
 """
 
 from pathlib import Path
@@ -36,7 +37,7 @@ def target(workload: Workload) -> float:
             f"{LEAST_TRIALS} configurations and {len(again)} of {NUM_SEEDS} seeds; "
             f"run `python -m eval.set_targets --workload {workload.name}`"
         )
-    return median(_metric(workload, record) for record in again)
+    return median(reached(workload, record) for record in again)
 
 
 def searched(records: list[Record]) -> list[Record]:
@@ -45,7 +46,7 @@ def searched(records: list[Record]) -> list[Record]:
 
 
 def best_trial(workload: Workload, records: list[Record]) -> Record | None:
-    """The search's run with the best metric, not counting those that failed."""
+    """The search's run that reached the best metric, not counting those that failed."""
     finished = [
         record
         for record in searched(records)
@@ -53,8 +54,8 @@ def best_trial(workload: Workload, records: list[Record]) -> Record | None:
     ]
     if not finished:
         return None
-    metric = workload.metric.best([record["best_validation"] for record in finished])
-    return next(record for record in finished if record["best_validation"] == metric)
+    metric = workload.metric.best([reached(workload, record) for record in finished])
+    return next(record for record in finished if reached(workload, record) == metric)
 
 
 def seeds_of_best(workload: Workload, records: list[Record]) -> list[Record]:
@@ -91,8 +92,9 @@ def refuse_other_workload(workload: Workload, records: list[Record]) -> None:
                 )
 
 
-def _metric(workload: Workload, record: Record) -> float:
-    """A run's best metric; that of a failed one is infinitely bad."""
-    if record["outcome"] == "done" and record["best_validation"] is not None:
-        return record["best_validation"]
+def reached(workload: Workload, record: Record) -> float:
+    """The metric that a run counts with: its best or its last one; infinitely bad if it failed."""
+    metric = record["final_validation" if workload.judged_at_end else "best_validation"]
+    if record["outcome"] == "done" and metric is not None:
+        return metric
     return -float("inf") if workload.metric.higher_is_better else float("inf")

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..results import Record, read
 from ..workload import Workload
-from .protocol import best_trial, log, refuse_other_workload, searched, seeds_of_best
+from .protocol import best_trial, log, reached, refuse_other_workload, searched, seeds_of_best
 
 
 def summary(workload: Workload) -> str:
@@ -28,11 +28,13 @@ def summary(workload: Workload) -> str:
     if winner is not None:
         lines.append(
             f"  best configuration: {winner['rules']['method']} (search {winner['study']}): "
-            f"{winner['best_validation']:.5g}"
+            f"{reached(workload, winner):.5g}"
         )
     done = [record for record in seeds if record["outcome"] == "done"]
     if len(done) > 1:
         lines.append(f"  best validation over seeds: {_range(done, 'best_validation')}")
+        if workload.judged_at_end:
+            lines.append(f"  last validation over seeds: {_range(done, 'final_validation')}")
         lines.append(f"  test over seeds: {_range(done, 'test')}")
         configurations, noise = _finals(search), _finals(seeds)
         lines.append(

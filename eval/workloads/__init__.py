@@ -1,5 +1,6 @@
-"""The eight pocket workloads, in AlgoPerf's order."""
+"""All workloads by name, and the suites that they make up."""
 
+from ..cli import chosen
 from ..workload import Workload
 from .ctr_dlrm import WORKLOAD as CTR_DLRM
 from .image_resnet import WORKLOAD as IMAGE_RESNET
@@ -10,16 +11,30 @@ from .speech_conformer import WORKLOAD as SPEECH_CONFORMER
 from .speech_deepspeech import WORKLOAD as SPEECH_DEEPSPEECH
 from .translation_transformer import WORKLOAD as TRANSLATION_TRANSFORMER
 
-WORKLOADS: dict[str, Workload] = {
-    workload.name: workload
-    for workload in (
-        CTR_DLRM,
-        MRI_UNET,
-        IMAGE_RESNET,
-        IMAGE_VIT,
-        SPEECH_CONFORMER,
-        SPEECH_DEEPSPEECH,
-        MOLECULE_GNN,
-        TRANSLATION_TRANSFORMER,
-    )
-}
+# In AlgoPerf's order.
+POCKET: tuple[Workload, ...] = (
+    CTR_DLRM,
+    MRI_UNET,
+    IMAGE_RESNET,
+    IMAGE_VIT,
+    SPEECH_CONFORMER,
+    SPEECH_DEEPSPEECH,
+    MOLECULE_GNN,
+    TRANSLATION_TRANSFORMER,
+)
+# Kinds of problems that AlgoPerf lacks.
+WIDE: tuple[Workload, ...] = ()
+
+SUITES: dict[str, tuple[Workload, ...]] = {"pocket": POCKET, "wide": WIDE, "all": POCKET + WIDE}
+WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in SUITES["all"]}
+
+
+def chosen_workloads(names: str, suite: str) -> list[Workload]:
+    """The workloads of "a,b", of any suite, or of "all": those of this suite.
+
+    Raises ValueError for an unknown name and for an empty suite.
+    """
+    workloads = list(SUITES[suite]) if names == "all" else chosen(names, WORKLOADS, "workload")
+    if not workloads:
+        raise ValueError(f"the suite {suite!r} has no workloads yet; use --suite pocket")
+    return workloads

@@ -20,6 +20,7 @@ METHODS = {
     for build in (builds.sgd, builds.adam, builds.by_hand, builds.raising, builds.endless)
 }
 WORKLOADS = {"late_flights": LATE_FLIGHTS}
+SUITES = {"pocket": (LATE_FLIGHTS,), "wide": (), "all": (LATE_FLIGHTS,)}
 
 
 def write_log(folder: Path, target: float) -> None:
@@ -40,7 +41,7 @@ if __name__ == "__main__":
     # Where the tests run in the background, interrupts are ignored, and so by their children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     log_folder, *arguments = sys.argv[1:]
-    eval.workloads.WORKLOADS = WORKLOADS
+    eval.workloads.WORKLOADS, eval.workloads.SUITES = WORKLOADS, SUITES
     eval.methods.METHODS = METHODS
     eval.targets.protocol.FOLDER = Path(log_folder)
 

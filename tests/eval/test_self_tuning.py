@@ -3,12 +3,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import drive
 import pytest
 from torch import nn
 
+import eval.workloads
 from eval import self_tuning
 from eval.methods import METHODS
 from eval.results import Results, read
@@ -37,7 +39,8 @@ def broken(model, num_steps):
 def tests_own(monkeypatch, tmp_path):
     """The command, knowing only the workload and methods of the tests."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(self_tuning, "WORKLOADS", drive.WORKLOADS)
+    monkeypatch.setattr(eval.workloads, "WORKLOADS", drive.WORKLOADS)
+    monkeypatch.setattr(eval.workloads, "SUITES", drive.SUITES)
     monkeypatch.setattr(self_tuning, "METHODS", drive.METHODS)
     monkeypatch.setattr(self_tuning.baselines, "read", list)
     monkeypatch.setattr(protocol, "FOLDER", tmp_path)
@@ -289,3 +292,25 @@ def test_an_interrupt_keeps_what_is_finished(tmp_path):
     assert record["method"] == "adam"
     with pytest.raises(ProcessLookupError):
         os.kill(int(numbers.read_text()), 0)
+
+
+def test_all_means_all_of_the_suite(monkeypatch):
+    other = replace(drive.LATE_FLIGHTS, name="other")
+    suites = {"pocket": (drive.LATE_FLIGHTS,), "wide": (other,), "all": (drive.LATE_FLIGHTS, other)}
+    monkeypatch.setattr(eval.workloads, "SUITES", suites)
+    monkeypatch.setattr(eval.workloads, "WORKLOADS", {w.name: w for w in suites["all"]})
+    chosen = {
+        suite: [w.name for w in eval.workloads.chosen_workloads("all", suite)] for suite in suites
+    }
+    assert chosen == {
+        "pocket": ["late_flights"],
+        "wide": ["other"],
+        "all": ["late_flights", "other"],
+    }
+    assert eval.workloads.chosen_workloads("other", "pocket") == [other]
+
+
+def test_an_empty_suite_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        self_tuning.main(["--suite", "wide", "--dry-run"])
+    assert "the suite 'wide' has no workloads" in capsys.readouterr().err

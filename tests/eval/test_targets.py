@@ -1,11 +1,13 @@
 import json
 from dataclasses import replace
 
+import drive
 import pytest
 import torch
 from late_flights import LATE_FLIGHTS
 from torch import nn
 
+import eval.workloads
 from eval import set_targets
 from eval.results import Results, read
 from eval.targets import LEAST_TRIALS, NUM_SEEDS, log, protocol, search, target
@@ -74,6 +76,22 @@ def test_the_best_of_a_higher_metric_is_the_highest():
     again[0] |= {"outcome": "failed", "best_validation": 40.0}
     write(search + again)
     assert target(workload) == 7.0
+
+
+def test_the_target_of_a_workload_judged_at_its_end_is_made_of_last_metrics():
+    """Number 3 is the best for a while, number 7 in the end."""
+    workload = replace(LATE_FLIGHTS, judged_at_end=True)
+    records = complete_log()[:LEAST_TRIALS]
+    for one in records:
+        one["final_validation"] = 2.0
+    records[7]["final_validation"] = 1.0
+    records += [
+        finished(trial, best=0.1, final=1.1 + 0.1 * index)
+        for index, trial in enumerate(trials_with_new_seeds(workload, records[7]))
+    ]
+    write(records)
+    assert target(workload) == pytest.approx(1.3)
+    assert "last validation over seeds: 1.1 to 1.5, median 1.3" in summary(workload)
 
 
 @pytest.mark.parametrize("lines", [0, 1, LEAST_TRIALS, LEAST_TRIALS + NUM_SEEDS - 1])
@@ -171,7 +189,8 @@ def test_the_summary_compares_configurations_with_seeds():
 @pytest.fixture
 def tiny_search(monkeypatch):
     """The command on the tests' workload, with 3 configurations and 2 seeds."""
-    monkeypatch.setattr(set_targets, "WORKLOADS", {"late_flights": LATE_FLIGHTS})
+    monkeypatch.setattr(eval.workloads, "WORKLOADS", drive.WORKLOADS)
+    monkeypatch.setattr(eval.workloads, "SUITES", drive.SUITES)
     for module, name, number in (
         (protocol, "LEAST_TRIALS", 3),
         (set_targets, "LEAST_TRIALS", 3),

@@ -23,9 +23,15 @@ def test_a_run_is_evaluated_every_period_and_after_its_last_step():
 
 
 def test_a_workload_is_long_enough_for_its_evaluations():
-    with pytest.raises(AssertionError, match="late_flights: a step_hint of 19 is below 20"):
+    with pytest.raises(ValueError, match=r"late_flights: step_hint must be at least 20.*got 19"):
         replace(LATE_FLIGHTS, step_hint=19)
     assert replace(LATE_FLIGHTS, step_hint=20).eval_period == 1
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "two words"])
+def test_a_workloads_name_is_fit_for_a_file(name):
+    with pytest.raises(ValueError, match="letters, digits"):
+        replace(LATE_FLIGHTS, name=name)
 
 
 def test_training_lowers_the_loss():

@@ -1,6 +1,7 @@
 import json
 import pickle
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 from builds import diverging, exiting, moving_at_zero, raising, sgd, sgd_to_zero
@@ -8,7 +9,7 @@ from late_flights import LATE_FLIGHTS
 from trials import TRIAL, comparable
 
 from eval.data import manifest
-from eval.trial import run_trial
+from eval.trial import checksum, run_trial
 
 
 def test_a_trial_without_a_target_uses_its_whole_budget():
@@ -34,6 +35,75 @@ def test_a_trial_stops_at_the_first_evaluation_that_reaches_the_target():
     assert record["steps"] == first
     assert record["seconds"]["to_target"] == record["seconds"]["training"] > 0
     assert record["test"] is not None
+
+
+def judged_at_end(metrics, target=1.0, budget=2.0):
+    """A trial of a workload judged at its end, evaluated 20 times a step_hint of 40 steps."""
+    values = iter(metrics)
+
+    def evaluate(model, split):
+        return next(values, 0.0)
+
+    workload = replace(LATE_FLIGHTS, evaluate=evaluate, judged_at_end=True)
+    return run_trial(replace(TRIAL, workload=workload, target=target, budget=budget))
+
+
+def test_at_the_end_a_target_reached_and_kept_counts_from_when_it_was_reached():
+    record = judged_at_end([2.0] * 12 + [1.0] * 8)
+    assert record["outcome"] == "hit"
+    assert record["steps_to_target"] == 26
+    assert record["steps"] == 40  # it trained on, to see whether it holds
+    assert 0 < record["seconds"]["to_target"] < record["seconds"]["training"]
+
+
+def test_at_the_end_a_target_reached_and_lost_does_not_count():
+    record = judged_at_end([0.5] * 19 + [1.1] * 21)
+    assert record["outcome"] == "miss"
+    assert record["steps_to_target"] is None
+    assert record["best_validation"] == 0.5
+    assert record["final_validation"] == 1.1
+
+
+def test_at_the_end_a_target_may_be_reached_after_step_hint():
+    record = judged_at_end([0.5] * 10 + [2.0] * 15 + [1.0] * 15)
+    assert record["steps_to_target"] == record["steps"] == 52
+
+
+def test_at_the_end_of_a_shorter_budget_the_last_evaluation_decides():
+    assert judged_at_end([2.0, 2.0, 1.0, 1.0], budget=0.2)["steps_to_target"] == 6
+    assert judged_at_end([1.0, 1.0, 1.0, 2.0], budget=0.2)["outcome"] == "miss"
+
+
+def test_the_record_has_the_checksums_of_all_data_that_the_workload_reads(tmp_path):
+    own = tmp_path / "own.csv"
+    own.write_text("1,2\n")
+    of_file = sha256(b"1,2\n").hexdigest()[:16]
+    flights = manifest()["flights"]["sha256"][:16]
+    for dataset, expected in [
+        ((), None),
+        ("flights", flights),
+        (own, of_file),
+        (str(own), of_file),
+        (("flights", own), f"{flights}+{of_file}"),
+    ]:
+        assert checksum(replace(LATE_FLIGHTS, dataset=dataset)) == expected
+
+
+def test_a_folder_of_data_is_known_by_its_files_and_their_names(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "a").write_text("1")
+    workload = replace(LATE_FLIGHTS, dataset=folder)
+    first = checksum(workload)
+    (folder / "a").rename(folder / "b")
+    second = checksum(workload)
+    (folder / "b").write_text("22")
+    assert len({first, second, checksum(workload)}) == 3
+
+
+def test_data_that_are_nowhere_are_refused_with_the_names_of_the_bundled_ones():
+    with pytest.raises(FileNotFoundError, match=r"'flihgts' is neither a file.*fashion, flights"):
+        checksum(replace(LATE_FLIGHTS, dataset="flihgts"))
 
 
 def test_a_higher_metric_is_reached_from_below():

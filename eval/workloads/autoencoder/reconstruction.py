@@ -1,0 +1,20 @@
+"""How far a reconstruction is from its image."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...workload import Arrays, Batch
+from ..images import EVALUATION_BATCH
+
+
+def loss(model: nn.Module, batch: Batch) -> Tensor:
+    """Mean squared error per pixel; labels are not looked at."""
+    images, _ = batch
+    return F.mse_loss(model(images), images)
+
+
+def evaluate(model: nn.Module, split: Arrays) -> float:
+    """Mean squared error per pixel, in units of the pixels' variance in the training images."""
+    batches = split["images"].split(EVALUATION_BATCH)
+    total = sum(F.mse_loss(model(images), images, reduction="sum") for images in batches)
+    return float(total) / split["images"].numel()

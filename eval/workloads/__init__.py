@@ -5,6 +5,7 @@ from ..workload import Workload
 from .ctr_dlrm import WORKLOAD as CTR_DLRM
 from .image_resnet import WORKLOAD as IMAGE_RESNET
 from .image_vit import WORKLOAD as IMAGE_VIT
+from .mlp_batchnorm import WORKLOAD as MLP_BATCHNORM
 from .molecule_gnn import WORKLOAD as MOLECULE_GNN
 from .mri_unet import WORKLOAD as MRI_UNET
 from .speech_conformer import WORKLOAD as SPEECH_CONFORMER
@@ -23,7 +24,7 @@ POCKET: tuple[Workload, ...] = (
     TRANSLATION_TRANSFORMER,
 )
 # Kinds of problems that AlgoPerf lacks.
-WIDE: tuple[Workload, ...] = ()
+WIDE: tuple[Workload, ...] = (MLP_BATCHNORM,)
 
 SUITES: dict[str, tuple[Workload, ...]] = {"pocket": POCKET, "wide": WIDE, "all": POCKET + WIDE}
 WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in SUITES["all"]}

@@ -9,6 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ...data import read
 from ...workload import Arrays, Batch, Splits
+from ..shuffled import shuffled
 
 # Rows of the embedding table: one for the rare ids, the others for the most frequent. With all
 # 4,000 flight numbers and as many aircraft a second epoch already learns them by heart.
@@ -52,11 +53,7 @@ def load() -> Splits:
 
 
 def training_batches(train: Arrays, batch_size: int, generator: Generator) -> Iterator[Batch]:
-    numbers, ids, late = train["numbers"], train["ids"], train["late"]
-    while True:
-        order = torch.randperm(len(late), generator=generator).to(late.device)
-        for index in order.split(batch_size)[: len(late) // batch_size]:
-            yield numbers[index], ids[index], late[index]
+    return shuffled((train["numbers"], train["ids"], train["late"]), batch_size, generator)
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:

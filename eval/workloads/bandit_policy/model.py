@@ -1,0 +1,18 @@
+"""A perceptron whose softmax is the policy."""
+
+from torch import nn
+
+from .data import NUM_ARMS, NUM_INPUTS
+
+WIDTH = 128
+
+
+def policy() -> nn.Module:
+    """(contexts, NUM_INPUTS) -> (contexts, NUM_ARMS), logits."""
+    return nn.Sequential(
+        nn.Linear(NUM_INPUTS, WIDTH),
+        nn.ReLU(),
+        nn.Linear(WIDTH, WIDTH),
+        nn.ReLU(),
+        nn.Linear(WIDTH, NUM_ARMS),
+    )

@@ -1,0 +1,61 @@
+"""German and English sentences of a user interface, to be matched with each other."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
+
+from ...data import read
+from ...workload import Arrays, Batch, Splits
+from ..shuffled import shuffled
+from .model import PAD
+
+
+def load() -> Splits:
+    """german, english: (sentences, positions), byte-pair units padded with PAD."""
+    arrays = read("sentences")
+
+    def split(name: str) -> Arrays:
+        return {
+            language: _padded(arrays[f"{name}_{language}"], arrays[f"{name}_{language}_length"])
+            for language in ("german", "english")
+        }
+
+    return Splits(split("train"), split("validation"), split("test"))
+
+
+def _padded(units: np.ndarray, lengths: np.ndarray) -> Tensor:
+    """(all units,) -> (sentences, positions)"""
+    rows = torch.from_numpy(units.astype(np.int64)).split(lengths.tolist())
+    return pad_sequence(list(rows), batch_first=True, padding_value=PAD)
+
+
+def training_batches(train: Arrays, batch_size: int, generator: Generator) -> Iterator[Batch]:
+    """(german, english), sentences in the same order."""
+    return shuffled((train["german"], train["english"]), batch_size, generator)
+
+
+def loss(model: nn.Module, batch: Batch) -> Tensor:
+    """Which of the batch's sentences is the translation? Asked in both directions.
+
+    Radford et al., Learning Transferable Visual Models From Natural Language Supervision, 2021,
+    figure 3. https://arxiv.org/abs/2103.00020
+    """
+    similarities = model(*batch)  # (german, english)
+    pairs = torch.arange(len(similarities), device=similarities.device)
+    return (cross_entropy(similarities, pairs) + cross_entropy(similarities.T, pairs)) / 2
+
+
+def evaluate(model: nn.Module, split: Arrays) -> float:
+    """The mean of 1 / rank of the right English sentence among all of them, best first.
+
+    Ties and what is not a number count against the model, so that a constant or broken one is
+    not rewarded.
+    """
+    similarities = model(split["german"], split["english"])
+    worse = similarities < similarities.diagonal()[:, None]
+    ranks = len(similarities) - worse.sum(dim=1)
+    return ranks.double().reciprocal().mean().item()

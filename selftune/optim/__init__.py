@@ -18,3 +18,18 @@ from selftune.optim.schedule_free import ScheduleFreeSGD as ScheduleFreeSGD
 from selftune.optim.schedule_free_plus import ScheduleFreePlus as ScheduleFreePlus
 from selftune.optim.schedule_free_prodigy import ScheduleFreeProdigy as ScheduleFreeProdigy
 from selftune.optim.schedule_free_wrapper import ScheduleFree as ScheduleFree
+
+# Names of the schedulefree package and its kin. Loaders such as sd-scripts' know that an optimizer
+# has train() and eval() by a name that ends in "ScheduleFree".
+ALIASES = {
+    "AdamWScheduleFree": "ScheduleFreeAdamW",
+    "SGDScheduleFree": "ScheduleFreeSGD",
+    "RAdamScheduleFree": "ScheduleFreeRAdam",
+    "ProdigyScheduleFree": "ScheduleFreeProdigy",
+}
+
+
+def __getattr__(name: str) -> type[Optimizer]:
+    if name in ALIASES:
+        return globals()[ALIASES[name]]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

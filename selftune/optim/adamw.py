@@ -6,15 +6,8 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from selftune.optim.optimizer import (
-    Bucket,
-    Group,
-    Optimizer,
-    State,
-    lr_of,
-    require,
-    require_nonnegative,
-)
+from selftune.optim.engine.options import DECOUPLED, require, require_nonnegative
+from selftune.optim.optimizer import Bucket, Group, Optimizer, State, lr_of
 
 
 class AdamW(Optimizer):
@@ -26,6 +19,8 @@ class AdamW(Optimizer):
     Defaults are those of `torch.optim.AdamW`, with which it agrees. State: `exp_avg` (m) and
     `exp_avg_sq` (v), 2 words per parameter.
     """
+
+    always = DECOUPLED
 
     def __init__(
         self,
@@ -71,6 +66,8 @@ class NAdamW(Optimizer):
     point that AlgoPerf v0.5's self-tuning baseline uses on all workloads, made for 2 % warm-up
     and cosine decay. State: `exp_avg` (m) and `exp_avg_sq` (v), 2 words per parameter.
     """
+
+    always = DECOUPLED
 
     def __init__(
         self,

@@ -16,15 +16,8 @@ from selftune.optim.distance import (
     require_alike,
     sound,
 )
-from selftune.optim.optimizer import (
-    Bucket,
-    Group,
-    Optimizer,
-    State,
-    lr_of,
-    require,
-    require_nonnegative,
-)
+from selftune.optim.engine.options import COUPLED, require, require_nonnegative
+from selftune.optim.optimizer import Bucket, Group, Optimizer, State, lr_of
 
 
 class DAdaptAdaGrad(Optimizer):
@@ -51,6 +44,8 @@ class DAdaptAdaGrad(Optimizer):
     """
 
     takes_sparse = True
+    finds_step_size = True
+    always = COUPLED
 
     def __init__(
         self,

@@ -18,15 +18,8 @@ from selftune.optim.distance import (
     require_alike,
     sound,
 )
-from selftune.optim.optimizer import (
-    Bucket,
-    Group,
-    Optimizer,
-    State,
-    lr_of,
-    require,
-    require_nonnegative,
-)
+from selftune.optim.engine.options import COUPLED, DECOUPLED, require, require_nonnegative
+from selftune.optim.optimizer import Bucket, Group, Optimizer, State, lr_of
 
 
 class DAdaptSGD(Optimizer):
@@ -46,6 +39,9 @@ class DAdaptSGD(Optimizer):
     Defaults are those of the dadaptation package. State: p0 and s, 2 words per parameter
     (z is not stored); d, its numerator and |g_0| in the groups, 0-d tensors on the device.
     """
+
+    finds_step_size = True
+    always = COUPLED
 
     def __init__(
         self,
@@ -141,6 +137,9 @@ class DAdaptAdam(Optimizer):
     Defaults are those of the dadaptation package. State: s, `exp_avg`, `exp_avg_sq`, 3 words per
     parameter; d and its numerator in the groups, 0-d tensors on the device.
     """
+
+    finds_step_size = True
+    always = DECOUPLED
 
     def __init__(
         self,

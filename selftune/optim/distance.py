@@ -11,7 +11,8 @@ from torch import Tensor
 
 from selftune.dtensor import is_sharded
 from selftune.optim.engine.collectives import is_flattened
-from selftune.optim.optimizer import Group, lr_of, require
+from selftune.optim.engine.options import require
+from selftune.optim.optimizer import Group, lr_of
 from selftune.tensor_list import TensorList
 
 # How much larger than d a credible estimate may be. In D-Adapt Adam the second step alone gives
@@ -57,7 +58,7 @@ def sliced_start(p: Tensor, slice_p: int) -> dict[str, Tensor]:
 def check_sample(group: Group) -> None:
     """The check of `slice_p`: every rank would sample its own part, from its own beginning."""
     slice_p = group["slice_p"]
-    require(slice_p >= 1, "slice_p", slice_p, "[1, inf)")
+    require(slice_p >= 1 and slice_p == int(slice_p), "slice_p", slice_p, "{1, 2, ...}")
     if slice_p > 1 and any(is_sharded(p) or is_flattened(p) for p in group["params"]):
         raise ValueError(f"slice_p must be 1 for sharded parameters, got {slice_p}")
 

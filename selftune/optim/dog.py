@@ -11,16 +11,9 @@ from torch.optim.optimizer import ParamsT
 
 from selftune.optim.distance import add_distance, require_alike, sound
 from selftune.optim.engine.collectives import completed, is_flattened
+from selftune.optim.engine.options import COUPLED, require, require_nonnegative
 from selftune.optim.engine.precision import in_float32
-from selftune.optim.optimizer import (
-    Bucket,
-    Group,
-    Optimizer,
-    State,
-    lr_of,
-    require,
-    require_nonnegative,
-)
+from selftune.optim.optimizer import Bucket, Group, Optimizer, State, lr_of
 from selftune.tensor_list import TensorList
 
 # Keeps r_bar / sqrt(G) finite until a gradient is not zero, and does nothing else. The package
@@ -30,6 +23,9 @@ TINY = torch.finfo(torch.float32).tiny
 
 class OverGradients(Optimizer):
     """What all three share: their options."""
+
+    finds_step_size = True
+    always = COUPLED
 
     def __init__(
         self,

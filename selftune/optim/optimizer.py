@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
@@ -14,16 +13,19 @@ from selftune.optim.engine.checkpoints import restoring
 from selftune.optim.engine.cohorts import Bucket, Cohort, Group, State, cohorts
 from selftune.optim.engine.collectives import Shards, hidden_partition, total
 from selftune.optim.engine.compiled import joined, run_compiled
+from selftune.optim.engine.construction import OptimizerType, check_parameters, for_users
 from selftune.optim.engine.evaluation_weights import EvaluationWeights
 from selftune.optim.engine.foreign_checkpoints import in_our_form
 from selftune.optim.engine.loss import needed, with_mean
+from selftune.optim.engine.options import check_names, check_types
 from selftune.optim.engine.packing import divided
 from selftune.optim.engine.precision import LOW_PRECISION, Rule, look, run, uncompiled
+from selftune.optim.engine.remarks import remark
 from selftune.optim.engine.skipped_steps import Verdict, count_skip
 from selftune.optim.engine.sparse_rows import is_sparse, kind
 
 
-class Optimizer(EvaluationWeights, torch.optim.Optimizer):
+class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerType):
     """A torch optimizer whose update rule is written once, on lists of tensors.
 
     A subclass gives `check`, `init_state`, `advance` and `update`. A rule that learns numbers
@@ -38,6 +40,8 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
 
     takes_loss: ClassVar[bool] = False  # a step needs the loss: the last sum for `prepare`
     takes_sparse: ClassVar[bool] = False  # gradients
+    finds_step_size: ClassVar[bool] = False  # which lr multiplies: it is 1 unless meant otherwise
+    always: ClassVar[dict[str, Any]] = {}  # options of other packages, at the one value here
     partition: Shards = ()  # see `partitioned`
     _cohorts: list[Cohort]  # what steps
     _resting: list[Cohort]  # what has stepped before, and has no gradient now
@@ -270,18 +274,37 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
     # -- groups and checkpoints ---------------------------------------------------------------
 
     def add_param_group(self, param_group: Group) -> None:
+        check_parameters(type(self).__name__, param_group["params"])
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         group.setdefault("train_mode", self.param_groups[0].get("train_mode", True))
         group.setdefault("skipped_steps", 0)
         try:
-            require_pair(group, "betas")
-            self.check(group)
+            check_names(type(self), Optimizer, group)
+            self._check_values(group)
             self._require_known_partition(group)
         except ValueError:
             self.param_groups.pop()
             raise
         self._present = None
+        self._remark_on_lr()
+
+    def _check_values(self, group: Group) -> None:
+        check_types(type(self), group)
+        self.check(group)
+
+    def _remark_on_lr(self) -> None:
+        """Say it once if the newest group's lr looks like one for an optimizer that needs one."""
+        *before, newest = (
+            0.1 <= group.get("initial_lr", lr_of(group)) <= 10 or lr_of(group) == 0
+            for group in self.param_groups
+        )
+        if self.finds_step_size and all(before) and not newest:
+            name, i = type(self).__name__, len(self.param_groups) - 1
+            remark(
+                f"{name} finds its own step size, which lr multiplies: leave lr at 1, or let a "
+                f"schedule multiply it; param_groups[{i}] has lr={lr_of(self.param_groups[i])}"
+            )
 
     def _require_known_partition(self, group: Group) -> None:
         divider = None if self.partition else hidden_partition(group["params"])
@@ -307,6 +330,9 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
         with restoring(self, self._new_state):
             super().load_state_dict(in_our_form(state_dict, group, fresh))
 
+    def __dir__(self) -> list[str]:
+        return for_users(super().__dir__())
+
     def __getstate__(self) -> dict[str, Any]:
         self.settle()
         return super().__getstate__()
@@ -321,32 +347,3 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer):
 def lr_of(group: Group) -> float:
     """The group's learning rate; in a tensor on the CPU, see `require_nonnegative`."""
     return float(group["lr"])
-
-
-def require(condition: bool, name: str, value: object, valid: str) -> None:
-    """Raise the ValueError of every invalid option."""
-    if not condition:
-        raise ValueError(f"{name} must lie in {valid}, got {value}")
-
-
-def require_pair(group: Group, name: str) -> None:
-    """The check of an option that is two numbers, in rules that have it."""
-    value: Sequence[float] | float = group.get(name, (0.0, 0.0))
-    if not isinstance(value, Sequence) or len(value) != 2:
-        raise ValueError(f"{name} must be a pair of numbers, got {value!r}")
-
-
-def require_steps(group: Group, *names: str) -> None:
-    """The check of options that are numbers of steps."""
-    for name in names:
-        steps = group[name]
-        require(0 <= steps < math.inf and steps == int(steps), name, steps, "{0, 1, 2, ...}")
-
-
-def require_nonnegative(group: Group, *names: str) -> None:
-    """The check of options that are finite numbers, 0 or more."""
-    for name in names:
-        value = group[name]
-        if isinstance(value, Tensor) and value.device.type != "cpu":
-            raise ValueError(f"{name} in a tensor must live on the CPU, got {value.device}")
-        require(0 <= float(value) < math.inf, name, value, "[0, inf)")

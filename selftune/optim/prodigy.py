@@ -19,7 +19,8 @@ from selftune.optim.distance import (
     require_alike,
     sliced_start,
 )
-from selftune.optim.optimizer import Bucket, Group, Optimizer, State, lr_of, require
+from selftune.optim.engine.options import DECOUPLED, require
+from selftune.optim.optimizer import Bucket, Group, Optimizer, State, lr_of
 
 
 class Prodigy(Optimizer):
@@ -44,6 +45,9 @@ class Prodigy(Optimizer):
     Defaults are those of the prodigyopt package. State: p0, s, `exp_avg`, `exp_avg_sq`, 4 words
     per parameter (2 + 2 / slice_p); d and its companions in the groups, 0-d tensors on the device.
     """
+
+    finds_step_size = True
+    always = DECOUPLED | {"layer_scale": 1}
 
     def __init__(
         self,

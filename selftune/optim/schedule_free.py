@@ -8,16 +8,14 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from selftune.optim.optimizer import (
-    Bucket,
-    Group,
-    Optimizer,
-    State,
-    lr_of,
+from selftune.optim.engine.options import (
+    COUPLED,
+    DECOUPLED,
     require,
     require_nonnegative,
     require_steps,
 )
+from selftune.optim.optimizer import Bucket, Group, Optimizer, State, lr_of
 from selftune.optim.sequences import (
     advance_averaging,
     check_averaging,
@@ -40,6 +38,8 @@ class ScheduleFreeSGD(Optimizer):
     weight_decay: an L2 term at y, added to the gradient.
     Defaults are those of the schedulefree package. State: z, 1 word per parameter.
     """
+
+    always = COUPLED | {"weight_lr_power": 2}
 
     def __init__(
         self,
@@ -105,6 +105,8 @@ class ScheduleFreeAdamW(Optimizer):
     inner momentum `exp_avg`, a third.
     """
 
+    always = DECOUPLED | {"weight_lr_power": 2}
+
     def __init__(
         self,
         params: ParamsT,
@@ -167,6 +169,8 @@ class ScheduleFreeRAdam(Optimizer):
     Defaults are those of the schedulefree package. State: z and `exp_avg_sq`, 2 words per
     parameter; with inner momentum `exp_avg`, a third.
     """
+
+    always = DECOUPLED | {"weight_lr_power": 2, "silent_sgd_phase": True}
 
     def __init__(
         self,

@@ -10,7 +10,8 @@ from torch.optim.optimizer import ParamsT
 
 from selftune.optim.adamw import check_adam
 from selftune.optim.distance import add_distance, largest_lr, require_alike, sound
-from selftune.optim.optimizer import Bucket, Group, Optimizer, State, lr_of, require, require_steps
+from selftune.optim.engine.options import DECOUPLED, require, require_steps
+from selftune.optim.optimizer import Bucket, Group, Optimizer, State, lr_of
 from selftune.optim.sequences import (
     LEARNT_SHARE,
     check_averaging,
@@ -57,6 +58,8 @@ class ScheduleFreePlus(Optimizer):
     """
 
     takes_loss = True
+    finds_step_size = True
+    always = DECOUPLED
 
     def __init__(
         self,

@@ -17,15 +17,8 @@ from selftune.optim.distance import (
     require_alike,
     sliced_start,
 )
-from selftune.optim.optimizer import (
-    Bucket,
-    Group,
-    Optimizer,
-    State,
-    lr_of,
-    require,
-    require_nonnegative,
-)
+from selftune.optim.engine.options import DECOUPLED, require, require_nonnegative
+from selftune.optim.optimizer import Bucket, Group, Optimizer, State, lr_of
 from selftune.optim.sequences import (
     LEARNT_SHARE,
     check_averaging,
@@ -61,6 +54,9 @@ class ScheduleFreeProdigy(Optimizer):
     parameter (2 + 2 / slice_p); d and the averaging weights in the groups, 0-d tensors on the
     device.
     """
+
+    finds_step_size = True
+    always = DECOUPLED | {"weight_lr_power": 2}
 
     def __init__(
         self,

@@ -12,8 +12,9 @@ from torch import Tensor
 from selftune.optim.engine.checkpoints import like
 from selftune.optim.engine.cohorts import Bucket, Cohort, cohorts
 from selftune.optim.engine.evaluation_weights import EvaluationWeights
+from selftune.optim.engine.options import require
 from selftune.optim.engine.precision import LOW_PRECISION, uncompiled
-from selftune.optim.optimizer import Group, Optimizer, State, lr_of, require
+from selftune.optim.optimizer import Group, Optimizer, State, lr_of
 from selftune.optim.sequences import own_share
 from selftune.optim.wrapping import OWN, BothStates, without_global_hooks, without_gradients
 from selftune.step_hooks import skipped_steps

@@ -12,7 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from selftune.optim.optimizer import Bucket, Group, State, lr_of, require, require_nonnegative
+from selftune.optim.engine.options import require, require_nonnegative
+from selftune.optim.optimizer import Bucket, Group, State, lr_of
 from selftune.tensor_list import Scalar, TensorList
 
 

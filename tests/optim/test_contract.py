@@ -633,7 +633,7 @@ AVERAGED_ADAM = AVERAGING | {
     "averaging_constant": POSITIVE,
 }
 DISTANCE = {"d0": POSITIVE, "growth_rate": ("[1, inf]", [0.99, -1.0, math.nan])}
-SLICED = {"slice_p": ("[1, inf)", [0, -1])}
+SLICED = {"slice_p": ("{1, 2, ...}", [0, -1, 2.5])}
 OVER_GRADIENTS = {"lr": NONNEGATIVE, "reps_rel": POSITIVE, "weight_decay": NONNEGATIVE}
 FLAGS = {"compile", "use_bias_correction", "safeguard_warmup"}
 

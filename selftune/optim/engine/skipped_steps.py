@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from selftune.optim.engine.cohorts import Cohort, Group
+from selftune.optim.engine.remarks import remark
 
 
 class Verdict:
@@ -69,29 +68,12 @@ def known_at_once(ok: Tensor) -> bool:
 def count_skip(name: str, groups: list[Group]) -> None:
     """Count a skipped step in every group; the first one warns."""
     if groups[0]["skipped_steps"] == 0:
-        warnings.warn(
+        remark(
             f"{name} skipped a step: a gradient, its square, or a needed loss was not finite. "
-            'Further skipped steps are only counted, in param_groups[0]["skipped_steps"].',
-            stacklevel=_depth_of_the_caller(),
+            'Further skipped steps are only counted, in param_groups[0]["skipped_steps"].'
         )
     for group in groups:
         group["skipped_steps"] += 1
-
-
-def _depth_of_the_caller() -> int:
-    """The stacklevel, for a warning in the calling function, of the user's line.
-
-    Schedulers wrap `step`, and `settle` is called from many places: the depth varies.
-    """
-    frame, depth = inspect.currentframe(), 0
-    while frame and frame.f_back and _is_between(frame.f_globals.get("__name__", "")):
-        frame, depth = frame.f_back, depth + 1
-    return depth
-
-
-def _is_between(module: str) -> bool:
-    # contextlib: `evaluation_weights`; copy: `__getstate__`.
-    return module.partition(".")[0] in ("torch", "selftune", "contextlib", "copy")
 
 
 def learnt(groups: list[Group]) -> list[Tensor]:

@@ -1,0 +1,68 @@
+"""How our optimizers are constructed: what is given is looked at once, for all classes."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABCMeta
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+from selftune.optim.engine.options import own_options
+
+# What a rule defines and a user does not call.
+PARTS_OF_A_RULE = {
+    *("check", "init_state", "advance", "measure", "prepare", "update", "rest", "estimate"),
+    *("to_training", "to_evaluation", "weight", "verdict", "partition"),
+    *("takes_loss", "takes_sparse", "finds_step_size", "always"),
+    *("profile_hook_step", "OptimizerPreHook", "OptimizerPostHook"),  # torch's own
+}
+
+
+class OptimizerType(ABCMeta):
+    """The type of our classes.
+
+    Calling one leaves out arguments of other packages that change nothing, and names this class
+    where an argument is missing, unknown or no parameter. `dir` lists what users call.
+    """
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        signature = inspect.signature(cls.__init__)
+        _, *parameters = signature.parameters.values()  # without self
+        return signature.replace(parameters=parameters, return_annotation=signature.empty)
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        own = own_options(cls, options)
+        try:
+            given = inspect.signature(cls).bind(*args, **own).arguments
+        except TypeError as error:
+            raise TypeError(f"{cls.__name__}: {error}") from None
+        if "params" in given:
+            check_parameters(cls.__name__, given["params"])
+        return super().__call__(*args, **own)
+
+    def __dir__(cls) -> Iterable[str]:
+        return for_users(super().__dir__())
+
+
+def for_users(names: Iterable[str]) -> list[str]:
+    """The names without those of a rule's parts."""
+    return [name for name in names if name not in PARTS_OF_A_RULE]
+
+
+def check_parameters(name: str, params: Any) -> None:
+    """Raise ValueError for a model, or for its method, in the place of parameters."""
+    among: list[Any] = list(params) if isinstance(params, list | tuple) else [params]  # pyright: ignore[reportUnknownArgumentType]
+    for each in among:
+        if isinstance(each, nn.Module):
+            raise ValueError(
+                f"{name} takes parameters, got the model {type(each).__name__}: "
+                f"write {name}(model.parameters())"
+            )
+        if inspect.ismethod(each):
+            called = each.__name__
+            raise ValueError(
+                f"{name} takes parameters, got the method {called!r}: call it, {called}()"
+            )

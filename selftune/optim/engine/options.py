@@ -1,0 +1,176 @@
+"""Options: which ones a class has, what it always does, and the checks of their values."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, SupportsFloat
+
+import numpy as np
+from torch import Tensor
+from torch.optim import Optimizer
+
+Group = dict[str, Any]
+
+# What a class always does, in the words of torch and of other packages: for `Optimizer.always`.
+DECAY = ("decouple", "weight_decouple", "decoupled_weight_decay")
+DECOUPLED: dict[str, Any] = dict.fromkeys(DECAY, True)
+COUPLED: dict[str, Any] = dict.fromkeys(DECAY, False)
+# Options of torch and of other packages that no class here has: the values that change nothing,
+# and what to do in place of asking for another one.
+EVERYWHERE: dict[str, tuple[tuple[object, ...], str]] = {
+    "foreach": ((None, False, True), ""),
+    "fsdp_in_use": ((False, True), ""),
+    "fused": ((None, False), "compile=True runs a step as one kernel"),
+    "maximize": ((None, False), "minimize the negative of the objective"),
+    "capturable": ((None, False), "a step is not captured in a CUDA graph"),
+    "differentiable": ((None, False), "a step is not differentiated"),
+    "amsgrad": ((None, False), "torch.optim.AdamW has it"),
+    "nesterov": ((None, False), "NAdamW looks a step ahead"),
+    "dampening": ((None, 0), ""),
+    "fixed_decay": ((None, False), "weight decay is multiplied by lr"),
+    "log_every": ((None, 0), "nothing is printed; the estimate is in param_groups"),
+}
+
+
+def own_options(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a constructor's keyword arguments those that the class has.
+
+    The others, of torch or of another package, have to say what the class does anyway.
+    Raises ValueError if they do not, and TypeError for a name that nobody knows.
+    """
+    parameters = inspect.signature(cls).parameters
+    takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    own: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in parameters:
+            own[name] = value
+        elif name in EVERYWHERE or name in _always(cls):
+            _require_as_always(cls, name, value)
+        elif takes_all:
+            own[name] = value
+        else:
+            raise TypeError(_unknown(cls, name))
+    return own
+
+
+def check_names(cls: type, root: type, group: Mapping[str, Any]) -> None:
+    """The check of a group's keys: none may be an option that the class does not read.
+
+    root: the class whose other subclasses' options are known. Keys that are nobody's options are
+    the user's own: names, labels.
+    """
+    own = _parameters(cls)
+    for name, value in group.items():
+        if name in own:
+            continue
+        if name in EVERYWHERE or name in _always(cls):
+            _require_as_always(cls, name, value)
+        elif name in _options_of_all(root):
+            raise ValueError(_unknown(cls, name))
+
+
+def check_types(cls: type, group: Mapping[str, Any]) -> None:
+    """The check of a group's values by the types of the constructor's defaults."""
+    for name, parameter in _parameters(cls).items():
+        if name not in group or parameter.default is parameter.empty:
+            continue
+        value, default = group[name], parameter.default
+        if isinstance(default, bool):
+            if not isinstance(value, bool | np.bool_ | int) or value not in (0, 1):
+                raise ValueError(f"{name} must be True or False, got {value!r}")
+        elif isinstance(default, tuple):
+            _require_pair(name, value)
+        elif isinstance(default, float | int) and not is_number(value):
+            raise ValueError(
+                f"{name} must be a number, got {value!r}; left out, it is {default} in "
+                f"{cls.__name__}"
+            )
+        elif default is None and not (value is None or is_number(value)):
+            raise ValueError(f"{name} must be a number or None, got {value!r}")
+
+
+def is_number(value: object) -> bool:
+    """Whether it is one number, of whatever type."""
+    if isinstance(value, Tensor | np.ndarray):
+        return value.size == 1 if isinstance(value, np.ndarray) else value.numel() == 1
+    return isinstance(value, SupportsFloat) and not isinstance(value, bool | np.bool_ | str)
+
+
+def require(condition: bool, name: str, value: object, valid: str) -> None:
+    """Raise the ValueError of every invalid option."""
+    if not condition:
+        raise ValueError(f"{name} must lie in {valid}, got {value}")
+
+
+def require_steps(group: Group, *names: str) -> None:
+    """The check of options that are numbers of steps."""
+    for name in names:
+        steps = group[name]
+        require(0 <= steps < math.inf and steps == int(steps), name, steps, "{0, 1, 2, ...}")
+
+
+def require_nonnegative(group: Group, *names: str) -> None:
+    """The check of options that are finite numbers, 0 or more."""
+    for name in names:
+        value = group[name]
+        if isinstance(value, Tensor) and value.device.type != "cpu":
+            raise ValueError(f"{name} in a tensor must live on the CPU, got {value.device}")
+        require(0 <= float(value) < math.inf, name, value, "[0, inf)")
+
+
+def _require_pair(name: str, value: Any) -> None:
+    numbers: list[Any] = list(value) if isinstance(value, tuple | list) else []  # pyright: ignore[reportUnknownArgumentType]
+    if len(numbers) != 2 or not all(map(is_number, numbers)):
+        raise ValueError(f"{name} must be a pair of numbers, got {value!r}")
+
+
+def _always(cls: type) -> Mapping[str, Any]:
+    return getattr(cls, "always", {})
+
+
+def _require_as_always(cls: type, name: str, value: object) -> None:
+    if name in _always(cls):
+        always = _always(cls)[name]
+        values, instead = (always,), ""
+    else:
+        values, instead = EVERYWHERE[name]
+        always = next(each for each in reversed(values) if each is not None)
+    if any(value is each or (is_number(value) and value == each) for each in values):
+        return
+    raise ValueError(
+        f"{name} is always {always} in {cls.__name__}, got {value!r}: leave it out"
+        + (f"; {instead}" if instead else "")
+    )
+
+
+def _unknown(cls: type, name: str) -> str:
+    options = [each for each in inspect.signature(cls).parameters if each != "params"]
+    like = difflib.get_close_matches(name, options, 1)
+    meant = f", or write {like[0]!r}" if like else ""
+    return (
+        f"{cls.__name__} has no option {name!r}: leave it out{meant}; it takes {', '.join(options)}"
+    )
+
+
+def _options_of_all(root: type) -> set[str]:
+    return {name for cls in _subclasses(root) for name in _parameters(cls)}
+
+
+def _parameters(cls: type) -> dict[str, inspect.Parameter]:
+    """The options of a class, also those that it hands on to a class that it is made of."""
+    found: dict[str, inspect.Parameter] = {}
+    for each in reversed(cls.__mro__):
+        if issubclass(each, Optimizer) and "__init__" in vars(each):
+            found.update(inspect.signature(each.__init__).parameters)
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    besides = ("self", "params", "defaults")
+    return {k: v for k, v in found.items() if v.kind in named and k not in besides}
+
+
+def _subclasses(cls: type) -> Iterator[type]:
+    for each in cls.__subclasses__():
+        yield each
+        yield from _subclasses(each)

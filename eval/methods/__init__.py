@@ -9,21 +9,45 @@ differs. Differences that all have in common: a schedule over AlgoPerf's step_hi
 ours (`horizon`), and batch sizes are the workload's.
 """
 
+from . import (
+    adam_variants,
+    amos,
+    classics,
+    diloco,
+    lion,
+    muon,
+    nadamw,
+    schedule_free,
+    schedule_free_prodigy_v05,
+    shampoo,
+)
 from .adamw import ADAMW
 from .distance import DADAPT_ADAM, PRODIGY
 from .method import Build as Build
 from .method import Built as Built
 from .method import Method as Method
 from .method import Weights as Weights
-from .muon import MUON_JAX, MUON_TORCH
-from .nadamw import NADAMW, NADAMW_POCKET
-from .schedule_free import SCHEDULE_FREE_ADAMW, SCHEDULE_FREE_PRODIGY
 
 METHODS = {
     method.name: method
     for method in (
-        *(NADAMW, NADAMW_POCKET, ADAMW, SCHEDULE_FREE_ADAMW, SCHEDULE_FREE_PRODIGY),
-        *(PRODIGY, DADAPT_ADAM),
-        *(MUON_TORCH, MUON_JAX),
+        # In the order of their colours in reports: the recorded ones first.
+        nadamw.NADAMW,
+        nadamw.NADAMW_POCKET,
+        ADAMW,
+        schedule_free.SCHEDULE_FREE_ADAMW,
+        schedule_free.SCHEDULE_FREE_PRODIGY,
+        PRODIGY,
+        DADAPT_ADAM,
+        *muon.PUBLISHED,
+        *nadamw.PUBLISHED,
+        *schedule_free.PUBLISHED,
+        *schedule_free_prodigy_v05.PUBLISHED,
+        *adam_variants.PUBLISHED,
+        *lion.PUBLISHED,
+        *diloco.PUBLISHED,
+        *shampoo.PUBLISHED,
+        *amos.PUBLISHED,
+        *classics.PUBLISHED,
     )
 }

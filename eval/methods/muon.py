@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from selftune import optim
 
 from . import horizon
 from .method import Built, Method
 from .multi_optimizer import MultiOptimizer
+from .rule import Group, Rule, State
 
 # Jordan's quintic: it takes singular values from (0, 1] to about 1, between .7 and 1.2.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -25,7 +25,7 @@ NUM_ITERATIONS = 5
 EPS = 1e-7
 
 
-class Muon(Optimizer):
+class Muon(Rule):
     """m <- beta m + (1 - beta) g;  p <- (1 - lr weight_decay) p - lr direction(m).
 
     With Nesterov momentum the direction is that of beta m + (1 - beta) g instead.
@@ -34,37 +34,21 @@ class Muon(Optimizer):
     """
 
     def __init__(
-        self,
-        params: Iterable[Tensor],
-        lr: float,
-        beta: float,
-        nesterov: bool,
-        direction: Callable[[Tensor], Tensor],
-        weight_decay: float = 0.0,
+        self, params: Iterable[Tensor], direction: Callable[[Tensor], Tensor], **options: Any
     ) -> None:
-        defaults = {"lr": lr, "beta": beta, "nesterov": nesterov, "weight_decay": weight_decay}
-        super().__init__(params, defaults)
+        super().__init__(params, **options)
         self._direction = direction
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            lr, beta = group["lr"], group["beta"]
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                if p not in self.state:
-                    self.state[p]["momentum"] = torch.zeros_like(p)
-                momentum = self.state[p]["momentum"].lerp_(p.grad, 1 - beta)
-                if group["nesterov"]:
-                    momentum = momentum.lerp(p.grad, 1 - beta)
-                p.mul_(1 - lr * group["weight_decay"])
-                p.add_(self._direction(momentum), alpha=-lr)
-        return loss
+    def init_state(self, p: Tensor) -> State:
+        return {"momentum": torch.zeros_like(p)}
+
+    def update(self, p: Tensor, gradient: Tensor, state: State, group: Group) -> None:
+        lr, beta = group["lr"], group["beta"]
+        momentum = state["momentum"].lerp_(gradient, 1 - beta)
+        if group["nesterov"]:
+            momentum = momentum.lerp(gradient, 1 - beta)
+        p.mul_(1 - lr * group["weight_decay"])
+        p.add_(self._direction(momentum), alpha=-lr)
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
@@ -115,7 +99,12 @@ def muon_torch(model: nn.Module, num_steps: int) -> Built:
     """
     matrices, rest = matrices_and_rest(model)
     optimizer = MultiOptimizer(
-        (matrices, lambda p: Muon(p, 0.01, 0.9, True, direction_out_by_rest)),
+        (
+            matrices,
+            lambda p: Muon(
+                p, direction_out_by_rest, lr=0.01, beta=0.9, nesterov=True, weight_decay=0.0
+            ),
+        ),
         (rest, lambda p: optim.AdamW(p, lr=0.01, weight_decay=0.0)),
     )
     return optimizer, horizon.cosine(optimizer, num_steps, warmup=0.05), None
@@ -128,12 +117,19 @@ def muon_jax(model: nn.Module, num_steps: int) -> Built:
     modules, and what only has "embed" in its name in JAX, as a Vision Transformer's first
     convolution, is a kernel like others.
     """
-    lr, multiplier, beta, decay = 0.0001357495179, 28.61130298, 0.9560745273, 0.02397563985
+    lr = 0.0001357495179
     matrices, rest = matrices_and_rest(model)
     optimizer = MultiOptimizer(
         (
             matrices,
-            lambda p: Muon(p, multiplier * lr, beta, False, direction_height_by_rest, decay),
+            lambda p: Muon(
+                p,
+                direction_height_by_rest,
+                lr=28.61130298 * lr,
+                beta=0.9560745273,
+                nesterov=False,
+                weight_decay=0.02397563985,
+            ),
         ),
         (
             rest,
@@ -160,17 +156,19 @@ def matrices_and_rest(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     return matrices, rest
 
 
-MUON_TORCH = Method(
-    "muon_torch",
-    "Muon, lr .01 x max(1, sqrt(out / in)), Nesterov .9; AdamW .9/.999 at the same lr for "
-    "embeddings and vectors; cosine over 4/3 x after 5 % warm-up",
-    "none, as the submission",
-    muon_torch,
-)
-MUON_JAX = Method(
-    "muon_jax",
-    "Muon, lr .003884 x max(1, sqrt(out / in)), momentum .95607; NAdamW .96587/.86292 at lr "
-    ".00013575 for embeddings and vectors; cosine over 4/3 x",
-    "decoupled .02398 x lr for matrices, .01275 x lr for the rest, as the submission",
-    muon_jax,
+PUBLISHED = (
+    Method(
+        "muon_torch",
+        "Muon, lr .01 x max(1, sqrt(out / in)), Nesterov .9; AdamW .9/.999 at the same lr for "
+        "embeddings and vectors; cosine over 4/3 x after 5 % warm-up",
+        "none, as the submission",
+        muon_torch,
+    ),
+    Method(
+        "muon_jax",
+        "Muon, lr .003884 x max(1, sqrt(out / in)), momentum .95607; NAdamW .96587/.86292 at lr "
+        ".00013575 for embeddings and vectors; cosine over 4/3 x",
+        "decoupled .02398 x lr for matrices, .01275 x lr for the rest, as the submission",
+        muon_jax,
+    ),
 )

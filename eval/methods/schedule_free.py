@@ -1,9 +1,13 @@
-"""Schedule-Free AdamW and Schedule-Free Prodigy: an average in place of a schedule."""
+"""Schedule-Free AdamW and Schedule-Free Prodigy: an average in place of a schedule.
+
+Sources of what was published: mlcommons/submissions_algorithms, branch a100_scoring.
+"""
 
 from torch import nn
 
 from selftune import optim, schedules
 
+from . import horizon
 from .method import Built, Method
 
 # The point of AlgoPerf v0.5's self-tuning winner, but for its learning rate and warm-up.
@@ -39,6 +43,44 @@ def schedule_free_prodigy(model: nn.Module, num_steps: int) -> Built:
     return optimizer, schedules.ScheduleLR(optimizer, schedule), optimizer.evaluation_weights
 
 
+def schedule_free_v1(model: nn.Module, num_steps: int) -> Built:
+    """The submission that won v0.5: .8542 of its score, .4669 on A100s.
+
+    previous_leaderboards/algoperf_v05/submissions/self_tuning/schedule_free_adamw.
+    Deviations: no label smoothing of .2; the workload's own dropout instead of .1; the second
+    moment is kept in the parameters' precision and not in bfloat16; no return to the first
+    weights with half the learning rate where evaluations show no progress, which a method cannot
+    see; batch sizes; BatchNorm statistics belong to the evaluated weights.
+    """
+    optimizer = optim.ScheduleFreeAdamW(
+        model.parameters(),
+        lr=0.0025,
+        betas=WINNER_BETAS,
+        weight_decay=WINNER_WEIGHT_DECAY,
+        warmup_steps=round(0.015 * horizon.algoperf_steps(num_steps)),
+        r=WINNER_R,
+        decay_at="x",
+    )
+    return optimizer, None, optimizer.evaluation_weights
+
+
+def schedule_free_v2(model: nn.Module, num_steps: int) -> Built:
+    """The second version: .5679 of AlgoPerf's score on A100s.
+
+    submissions/self_tuning/schedule_free_adamw_v2: weight decay at y, all averaging weights from
+    the learning rate alone, BatchNorm statistics as here.
+    Deviations: no label smoothing of .2; batch sizes.
+    """
+    optimizer = optim.ScheduleFreeAdamW(
+        model.parameters(),
+        lr=0.0025,
+        betas=WINNER_BETAS,
+        weight_decay=WINNER_WEIGHT_DECAY,
+        warmup_steps=round(0.015 * horizon.algoperf_steps(num_steps)),
+    )
+    return optimizer, None, optimizer.evaluation_weights
+
+
 SCHEDULE_FREE_ADAMW = Method(
     "schedule_free_adamw",
     "Schedule-Free AdamW, lr .0025, betas .9/.995516, r .75, 1.5 % warm-up, no decay of lr",
@@ -50,4 +92,20 @@ SCHEDULE_FREE_PRODIGY = Method(
     "Schedule-Free Prodigy, lr 1, betas .9/.995516, d0 1e-6, r .75, 5 % warm-up",
     "decoupled .0812 x d at y, all parameters, as schedule_free_adamw",
     schedule_free_prodigy,
+)
+PUBLISHED = (
+    Method(
+        "schedule_free_v1",
+        "Schedule-Free AdamW, lr .0025, betas .9/.995516, r .75, 2 % warm-up, no decay of lr, as "
+        "AlgoPerf's winner",
+        "decoupled .0812 x lr at x, all parameters, as the submission",
+        schedule_free_v1,
+    ),
+    Method(
+        "schedule_free_v2",
+        "Schedule-Free AdamW, lr .0025, betas .9/.995516, 2 % warm-up, no decay of lr, as its "
+        "second version",
+        "decoupled .0812 x lr at y, all parameters, as the submission",
+        schedule_free_v2,
+    ),
 )

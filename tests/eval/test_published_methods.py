@@ -9,9 +9,10 @@ from torch import nn
 from eval.methods import METHODS
 from eval.methods.multi_optimizer import MultiOptimizer
 from eval.methods.muon import matrices_and_rest, orthogonalized
+from eval.methods.rule import clip_before_steps
 
-NUM_STEPS = 30  # which the methods are told: the warm-up of one lasts two
-FEW = 8  # steps that are compared
+NUM_STEPS = 150  # which the methods are told: short warm-ups last two steps or three
+COMPARED = 80  # steps, among them the first outer one of DiLoCo
 
 
 class Model(nn.Module):
@@ -33,10 +34,10 @@ def gradients(model: nn.Module, seed: int = 1) -> list[dict[str, torch.Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     return [
         {
-            name: torch.randn(p.shape, generator=generator, dtype=p.dtype)
+            name: 0.02 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
             for name, p in model.named_parameters()
         }
-        for _ in range(FEW)
+        for _ in range(COMPARED)
     ]
 
 
@@ -45,7 +46,8 @@ def train(model, optimizer, scheduler, given) -> None:
         for name, p in model.named_parameters():
             p.grad = of_step[name].clone()
         optimizer.step()
-        scheduler.step()
+        if scheduler is not None:
+            scheduler.step()
 
 
 @pytest.mark.parametrize("name", TRANSCRIPTIONS)
@@ -65,6 +67,51 @@ def test_its_steps_are_those_of_the_transcription(name):
         np.testing.assert_allclose(
             p.detach().numpy(), expected, rtol=1e-9, atol=1e-12, err_msg=parameter
         )
+
+
+def published_schedule_free_prodigy(weight, gradient_at, rates):
+    """The submission's step by step, with both of its gradients; returns x and d."""
+    x, z = weight.clone(), weight.clone()
+    p0 = weight.to(torch.bfloat16)
+    v, s = torch.zeros_like(p0), torch.zeros_like(p0)
+    d, numerator, total = 1e-6, 0.0, 0.0
+    for k, lr in enumerate(rates):
+        gradient_at(x)  # thrown away
+        gradient = gradient_at(0.9 * x + 0.1 * z)
+        numerator = 0.9955**0.5 * numerator + d * d * lr * float(gradient @ (p0 - z))
+        v = (v * 0.9955 + d * d * (1 - 0.9955) * gradient**2).to(torch.bfloat16)
+        s = (s * 0.9955**0.5 + d * d * lr * gradient).to(torch.bfloat16)
+        before, d = d, max(d, numerator / float(s.abs().sum()))
+        z = z - 0.003 * before * lr * x - d * before * lr * gradient / (v.sqrt() + d * 1e-8)
+        total += (k + 1) ** 0.75
+        x = x + (k + 1) ** 0.75 / total * (z - x)
+    return x, d
+
+
+def test_schedule_free_prodigy_of_v05_throws_every_second_gradient_away():
+    # Without rounding at the start, or d would not grow.
+    weight = nn.Parameter(torch.tensor([1.0, -0.5, 0.25, 2.0]).double())
+    model = nn.Module()
+    model.weight = weight
+
+    def gradient_at(point):
+        return torch.tensor([1.0, 2.0, 0.5, 3.0]).double() * (point - 1)
+
+    optimizer, scheduler, weights = METHODS["schedule_free_prodigy_v05"].build(model, NUM_STEPS)
+    start, rates = weight.detach().clone(), []
+    for call in range(120):
+        weight.grad = gradient_at(weight.detach())
+        if call % 2:
+            rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    x, d = published_schedule_free_prodigy(start, gradient_at, rates)
+    assert d > 1e-4
+    assert optimizer.param_groups[0]["d"] == pytest.approx(d, rel=1e-3)
+    # One entry of bfloat16 that is rounded the other way is 2^-8 of itself.
+    torch.testing.assert_close(weight.detach(), x, rtol=1e-3, atol=1e-6)
+    with weights():
+        torch.testing.assert_close(weight.detach(), x, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(4, 9), (9, 4), (5, 5), (1, 6), (6, 1)])
@@ -123,3 +170,13 @@ def test_a_part_without_parameters_is_left_out():
     p.grad = torch.ones(2)
     assert optimizer.step(lambda: "the loss") == "the loss"
     assert p.tolist() == [0.5, 0.5]
+
+
+def test_gradients_longer_than_allowed_are_clipped_before_a_step():
+    p = nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.SGD([p], lr=1.0)
+    clip_before_steps(optimizer, 0.5)
+    for gradient, position in (([3.0, 4.0], [-0.3, -0.4]), ([0.1, 0.2], [-0.4, -0.6])):
+        p.grad = torch.tensor(gradient)
+        optimizer.step()
+        torch.testing.assert_close(p.detach(), torch.tensor(position))

@@ -17,7 +17,6 @@ def splits():
 def test_it_is_four_times_as_wide_as_image_vit():
     wide, narrow = WORKLOAD.build_model(), ViT()
     assert wide.norm.weight.numel() == 4 * narrow.norm.weight.numel()
-    assert len(wide.blocks) == len(narrow.blocks)
 
 
 def test_it_trains_on_all_images_and_is_judged_on_as_many_of_each_class(splits):
@@ -29,7 +28,7 @@ def test_it_trains_on_all_images_and_is_judged_on_as_many_of_each_class(splits):
 
 def test_no_image_is_in_two_splits(splits):
     shown = [
-        {tuple(image) for image in split["images"].flatten(1).tolist()}
+        {image.tobytes() for image in split["images"].numpy()}
         for split in (splits.train, splits.validation, splits.test)
     ]
     assert len(set.union(*shown)) == sum(map(len, shown)) == 13000

@@ -1,0 +1,56 @@
+"""An update rule for one parameter at a time, as the methods of this package are written."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+State = dict[str, Any]
+Group = dict[str, Any]
+
+
+class Rule(Optimizer):
+    """What a parameter remembers, and what a step does to it.
+
+    Only where neither torch nor selftune.optim has the published rule: these are slow, plain and
+    close to their sources.
+    """
+
+    def __init__(self, params: Iterable[Tensor] | Iterable[dict[str, Any]], **options: Any) -> None:
+        super().__init__(params, options)
+
+    @abstractmethod
+    def init_state(self, p: Tensor) -> State: ...
+
+    @abstractmethod
+    def update(self, p: Tensor, gradient: Tensor, state: State, group: Group) -> None:
+        """Move `p`; state["step"] is the number of this step, from 1."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    state = self.state[p]
+                    if not state:
+                        state.update(step=0, **self.init_state(p))
+                    state["step"] += 1
+                    self.update(p, p.grad, state, group)
+        return loss
+
+
+def clip_before_steps(optimizer: Optimizer, max_norm: float) -> None:
+    """Before every step, scale all gradients so that their norm is at most `max_norm`."""
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def clip(*_: Any) -> None:
+        torch.nn.utils.clip_grad_norm_(params, max_norm)
+
+    optimizer.register_step_pre_hook(clip)

@@ -11,7 +11,6 @@ ours (`horizon`), and batch sizes are the workload's.
 
 from . import (
     adam_variants,
-    amos,
     classics,
     diloco,
     lion,
@@ -47,7 +46,6 @@ METHODS = {
         *lion.PUBLISHED,
         *diloco.PUBLISHED,
         *shampoo.PUBLISHED,
-        *amos.PUBLISHED,
         *classics.PUBLISHED,
     )
 }

@@ -2,6 +2,7 @@
 
 from ..cli import chosen
 from ..workload import Workload
+from .bandit_policy import WORKLOAD as BANDIT_POLICY
 from .ctr_dlrm import WORKLOAD as CTR_DLRM
 from .image_resnet import WORKLOAD as IMAGE_RESNET
 from .image_vit import WORKLOAD as IMAGE_VIT
@@ -24,7 +25,10 @@ POCKET: tuple[Workload, ...] = (
     TRANSLATION_TRANSFORMER,
 )
 # Kinds of problems that AlgoPerf lacks.
-WIDE: tuple[Workload, ...] = (MLP_BATCHNORM,)
+WIDE: tuple[Workload, ...] = (
+    MLP_BATCHNORM,
+    BANDIT_POLICY,
+)
 
 SUITES: dict[str, tuple[Workload, ...]] = {"pocket": POCKET, "wide": WIDE, "all": POCKET + WIDE}
 WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in SUITES["all"]}

@@ -9,7 +9,6 @@ from torch import nn
 from eval.methods import METHODS
 from eval.methods.multi_optimizer import MultiOptimizer
 from eval.methods.muon import matrices_and_rest, orthogonalized
-from eval.methods.rule import clip_before_steps
 
 NUM_STEPS = 150  # which the methods are told: short warm-ups last two steps or three
 COMPARED = 80  # steps, among them the first outer one of DiLoCo
@@ -170,13 +169,3 @@ def test_a_part_without_parameters_is_left_out():
     p.grad = torch.ones(2)
     assert optimizer.step(lambda: "the loss") == "the loss"
     assert p.tolist() == [0.5, 0.5]
-
-
-def test_gradients_longer_than_allowed_are_clipped_before_a_step():
-    p = nn.Parameter(torch.zeros(2))
-    optimizer = torch.optim.SGD([p], lr=1.0)
-    clip_before_steps(optimizer, 0.5)
-    for gradient, position in (([3.0, 4.0], [-0.3, -0.4]), ([0.1, 0.2], [-0.4, -0.6])):
-        p.grad = torch.tensor(gradient)
-        optimizer.step()
-        torch.testing.assert_close(p.detach(), torch.tensor(position))

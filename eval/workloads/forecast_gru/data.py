@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ...data import read
 from ...workload import Arrays, Batch, Splits
+from ..shuffled import shuffled
 
 PAST = 24  # hours that are known
 FUTURE = 12  # hours to be forecast
@@ -50,13 +51,8 @@ def load() -> Splits:
 
 
 def training_batches(train: Arrays, batch_size: int, generator: Generator) -> Iterator[Batch]:
-    """(past, future), every window once an epoch."""
-    past, future = train["past"], train["future"]
-    while True:
-        order = torch.randperm(len(past), generator=generator)
-        for members in order.split(batch_size)[: len(past) // batch_size]:
-            members = members.to(past.device)
-            yield past[members], future[members]
+    """(past, future), every window at most once an epoch."""
+    return shuffled((train["past"], train["future"]), batch_size, generator)
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:

@@ -1,8 +1,11 @@
 """How long a published schedule lasts in steps of ours."""
 
+from torch import nn
 from torch.optim import Optimizer
 
 from selftune import schedules
+
+from .method import Build, Built, Method
 
 # The geometric mean of step_hint over AlgoPerf v0.6's eight workloads.
 MEAN_STEP_HINT = 57_270
@@ -29,3 +32,30 @@ def cosine(
     steps = max(1, round(share * algoperf_steps(num_steps)))
     schedule = schedules.cosine(steps).with_warmup(round(warmup * steps))
     return schedules.ScheduleLR(optimizer, schedule)
+
+
+class SameTotalDecay:
+    """A method with the weight decay of as many steps as AlgoPerf's runs have.
+
+    A weight decay of w takes away w times the sum of the learning rates, over a run. AlgoPerf's
+    runs are many times longer than ours; here w is as many times larger.
+    """
+
+    def __init__(self, build: Build) -> None:
+        self._build = build
+
+    def __call__(self, model: nn.Module, num_steps: int) -> Built:
+        optimizer, scheduler, weights = self._build(model, num_steps)
+        for group in optimizer.param_groups:
+            group["weight_decay"] *= MEAN_STEP_HINT / algoperf_steps(num_steps)
+        return optimizer, scheduler, weights
+
+
+def with_same_total_decay(method: Method) -> Method:
+    """`method`, called *_total_decay."""
+    return Method(
+        f"{method.name}_total_decay",
+        f"{method.summary}; weight decay times {MEAN_STEP_HINT} / (4/3 x), AlgoPerf's steps / ours",
+        f"{method.weight_decay}, times AlgoPerf's steps / ours",
+        SameTotalDecay(method.build),
+    )

@@ -19,7 +19,7 @@ class Rule(Optimizer):
     close to their sources.
     """
 
-    def __init__(self, params: Iterable[Tensor], **options: Any) -> None:
+    def __init__(self, params: Iterable[Tensor] | Iterable[dict[str, Any]], **options: Any) -> None:
         super().__init__(params, options)
 
     @abstractmethod

@@ -52,6 +52,12 @@ class ScheduleFreeProdigyV05(Optimizer):
             self._to_y(group)
         return loss
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        for state in self.state.values():  # torch has made all of them the parameters' type
+            for name in ("p0", "exp_avg_sq", "s"):
+                state[name] = state[name].to(torch.bfloat16)
+
     def _update(self, group: dict[str, Any], moving: list[Tensor]) -> None:
         (_, beta2), d, lr = group["betas"], group["d"], group["lr"]
         d_lr = d * lr

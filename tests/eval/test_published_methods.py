@@ -9,6 +9,7 @@ from torch import nn
 from eval.methods import METHODS
 from eval.methods.multi_optimizer import MultiOptimizer
 from eval.methods.muon import matrices_and_rest, orthogonalized
+from eval.methods.rule import clip_before_steps
 
 NUM_STEPS = 150  # which the methods are told: short warm-ups last two steps or three
 COMPARED = 80  # steps, among them the first outer one of DiLoCo
@@ -169,3 +170,22 @@ def test_a_part_without_parameters_is_left_out():
     p.grad = torch.ones(2)
     assert optimizer.step(lambda: "the loss") == "the loss"
     assert p.tolist() == [0.5, 0.5]
+
+
+def test_gradients_longer_than_allowed_are_clipped_before_a_step():
+    p = nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.SGD([p], lr=1.0)
+    clip_before_steps(optimizer, 0.5)
+    for gradient, position in (([3.0, 4.0], [-0.3, -0.4]), ([0.1, 0.2], [-0.4, -0.6])):
+        p.grad = torch.tensor(gradient)
+        optimizer.step()
+        torch.testing.assert_close(p.detach(), torch.tensor(position))
+
+
+def test_total_decay_is_that_of_algoperfs_steps():
+    plain, _, _ = METHODS["nadamw_v05"].build(model_of(), NUM_STEPS)
+    more, _, _ = METHODS["nadamw_v05_total_decay"].build(model_of(), NUM_STEPS)
+    (group,), (others,) = plain.param_groups, more.param_groups
+    assert others["weight_decay"] * 200 == pytest.approx(group["weight_decay"] * 57_270)
+    for name in ("lr", "betas"):
+        assert others[name] == group[name]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from selftune.optim.engine.checkpoints import restoring
+from selftune.optim.engine.checkpoints import METHOD, method_of, restoring
 from selftune.optim.engine.cohorts import Bucket, Cohort, Group, State, cohorts
 from selftune.optim.engine.collectives import Shards, hidden_partition, total
 from selftune.optim.engine.compiled import joined, run_compiled
@@ -17,7 +17,7 @@ from selftune.optim.engine.construction import OptimizerType, check_parameters, 
 from selftune.optim.engine.evaluation_weights import EvaluationWeights
 from selftune.optim.engine.foreign_checkpoints import in_our_form
 from selftune.optim.engine.loss import needed, with_mean
-from selftune.optim.engine.options import check_names, check_types
+from selftune.optim.engine.options import check_names, check_types, options_of, options_of_all
 from selftune.optim.engine.packing import divided
 from selftune.optim.engine.precision import LOW_PRECISION, Rule, look, run, uncompiled
 from selftune.optim.engine.remarks import remark
@@ -279,6 +279,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         group = self.param_groups[-1]
         group.setdefault("train_mode", self.param_groups[0].get("train_mode", True))
         group.setdefault("skipped_steps", 0)
+        group[METHOD] = method_of(type(self))
         try:
             check_names(type(self), Optimizer, group)
             self._check_values(group)
@@ -320,15 +321,30 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         return super().state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state dict; what it lacks keeps its value. `compile` is not loaded.
+        """Load a state dict; options that it lacks keep their values. `compile` is not loaded.
 
-        Those of schedulefree, prodigyopt and dadaptation continue their runs: `in_our_form`.
+        Those of schedulefree, prodigyopt and dadaptation continue their runs: `in_our_form`; so
+        do those of torch's AdamW in `AdamW`.
+        Raises ValueError, and changes nothing, for the state of another method or of parameters
+        of another shape, and for options out of range.
         """
         self.settle()
         group = self.param_groups[0]
         fresh = self._new_state(torch.empty(0), group)
-        with restoring(self, self._new_state):
-            super().load_state_dict(in_our_form(state_dict, group, fresh))
+        options = options_of(type(self))
+        own = in_our_form(
+            state_dict, group, fresh, options & group.keys(), options_of_all(Optimizer) - options
+        )
+        before = self.state, self.param_groups
+        try:
+            with restoring(self, self._new_state):
+                super().load_state_dict(own)
+            for group in self.param_groups:
+                self._check_values(group)
+        except Exception:
+            self.state, self.param_groups = before
+            self._present = None
+            raise
 
     def __dir__(self) -> list[str]:
         return for_users(super().__dir__())

@@ -6,10 +6,11 @@ import copy
 
 import pytest
 import torch
-from contract import every_class, every_optimizer, same, snapshot, train, twins, weights
+from contract import CLASSES, every_class, every_optimizer, same, snapshot, train, twins, weights
 from torch import Tensor
 
-from selftune.optim import Prodigy, ScheduleFreeAdamW
+from selftune.optim import AdamW, DAdaptAdaGrad, DAdaptSGD, Prodigy, ScheduleFreeAdamW
+from selftune.optim.dog import OverGradients
 
 
 def resumed(cls: type, optimizer: torch.optim.Optimizer, params: list[Tensor]):
@@ -86,21 +87,23 @@ def test_what_an_older_checkpoint_lacks_has_its_default(cls):
     assert same(snapshot(optimizer, params), snapshot(reference, others))
 
 
-@every_class
-def test_what_an_older_state_lacks_starts_as_in_a_new_one(cls):
+COUNTS = [cls for cls in CLASSES if not issubclass(cls, (DAdaptSGD, DAdaptAdaGrad, OverGradients))]
+
+
+@pytest.mark.parametrize("cls", COUNTS, ids=lambda cls: cls.__name__)
+def test_a_count_that_an_older_state_lacks_starts_as_in_a_new_one(cls):
     params = weights()
     optimizer = cls(params)
     train(optimizer, range(3))
     older = copy.deepcopy(optimizer.state_dict())
-    lacking = next(name for name in reversed(older["state"][0]))
     for state in older["state"].values():
-        del state[lacking]
+        del state["step"]
     own = weights()
     new = cls(own)
     new.load_state_dict(older)
+    assert {state["step"] for state in new.state.values()} == {0}
     train(new, range(3, 6))
     assert all(p.isfinite().all() for p in own)
-    assert all(set(s) == set(optimizer.state[params[0]]) for s in new.state.values())
 
 
 @every_class
@@ -175,3 +178,98 @@ def test_an_estimate_saved_as_a_number_is_loaded_to_its_tensor():
     saved["param_groups"][0]["d"] = 0.25
     optimizer.load_state_dict(saved)
     assert same(optimizer.param_groups[0]["d"], torch.tensor(0.25))
+
+
+# -- states that are not this optimizer's -------------------------------------------------------
+
+
+def refused(optimizer: torch.optim.Optimizer, state_dict: dict, message: str) -> None:
+    """Loading raises, and changes nothing."""
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(ValueError, match=message):
+        optimizer.load_state_dict(copy.deepcopy(state_dict))
+    assert same(optimizer.state_dict(), before)
+
+
+@every_class
+@pytest.mark.parametrize("steps", [0, 2])
+def test_the_state_of_another_of_our_methods_is_refused(cls, steps):
+    optimizer = cls(weights())
+    train(optimizer, range(steps))
+    for other in set(CLASSES) - {cls}:
+        refused(other(weights()), optimizer.state_dict(), f"that of {cls.__name__}, not of")
+
+
+TORCHS = ["SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adamax", "Adadelta"]
+
+
+@pytest.mark.parametrize("theirs", TORCHS)
+@pytest.mark.parametrize("steps", [0, 2])
+def test_the_state_of_an_optimizer_of_torchs_is_refused(theirs, steps):
+    optimizer = getattr(torch.optim, theirs)(weights(), lr=1e-3)
+    train(optimizer, range(steps))
+    for cls in CLASSES:
+        if (theirs, cls.__name__) != ("AdamW", "AdamW"):
+            refused(cls(weights()), optimizer.state_dict(), "that of another optimizer, not of")
+
+
+def test_adamw_goes_on_from_torchs_adamw():
+    params = weights(torch.float64)
+    theirs = torch.optim.AdamW(params, lr=0.01)
+    train(theirs, range(3))
+    own = twins(params)
+    ours = AdamW(own)
+    ours.load_state_dict(copy.deepcopy(theirs.state_dict()))
+    train(theirs, range(3, 6))
+    train(ours, range(3, 6))
+    torch.testing.assert_close(own, params, rtol=1e-12, atol=1e-14)
+
+
+@every_class
+def test_a_state_from_before_methods_were_named_is_known_by_its_tensors(cls):
+    optimizer = cls(weights())
+    train(optimizer, range(2))
+    older = copy.deepcopy(optimizer.state_dict())
+    for group in older["param_groups"]:
+        del group["method"]
+    cls(weights()).load_state_dict(copy.deepcopy(older))
+    for state in older["state"].values():
+        name = next(name for name, value in state.items() if isinstance(value, Tensor))
+        state["other"] = state.pop(name)
+    refused(cls(weights()), older, rf"another method's, not {cls.__name__}'s: it lacks \['{name}")
+
+
+@every_class
+def test_a_state_of_another_shape_is_named_when_it_is_loaded(cls):
+    params = weights()
+    optimizer = cls(params)
+    train(optimizer, range(2))
+    others = weights()
+    others[1] = torch.ones(7, requires_grad=True)
+    name = next(n for n, v in optimizer.state[params[1]].items() if getattr(v, "shape", ()) != ())
+    refused(cls(others), optimizer.state_dict(), rf"{name!r} of parameter 1 .* \(4,\), .* \(7,\)")
+
+
+def test_a_state_of_another_shape_is_named_by_the_parameters_name():
+    optimizer, other = (AdamW(torch.nn.Linear(n, 2).named_parameters()) for n in (3, 5))
+    train(optimizer, range(1))
+    refused(other, optimizer.state_dict(), r"'exp_avg' of 'weight' has the shape \(2, 3\)")
+
+
+@every_class
+@pytest.mark.parametrize(("name", "value"), [("lr", -1.0), ("lr", float("nan")), ("lr", "auto")])
+def test_a_state_with_an_option_out_of_range_is_refused(cls, name, value):
+    optimizer = cls(weights())
+    train(optimizer, range(2))
+    saved = optimizer.state_dict()
+    saved["param_groups"][0][name] = value
+    refused(cls(weights()), saved, f"{name} must")
+
+
+def test_a_users_subclass_goes_on_from_the_class_that_it_is_made_of():
+    class Mine(Prodigy):
+        pass
+
+    optimizer = Prodigy(weights())
+    train(optimizer, range(2))
+    Mine(weights()).load_state_dict(optimizer.state_dict())

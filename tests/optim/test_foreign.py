@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from contract import backward, same, train, twins, weights
+from contract import CLASSES, backward, same, train, twins, weights
 from torch import Tensor
 
 from selftune import optim
@@ -167,10 +167,23 @@ def test_nothing_of_a_peers_groups_stays_that_nothing_reads():
     assert optimizer.param_groups[0].keys() == Prodigy(weights()).param_groups[0].keys()
 
 
-def test_a_checkpoint_of_another_method_is_refused():
-    peer, params, _, _ = begun(CASES["ScheduleFreeSGD"])
-    with pytest.raises(ValueError, match=r"another method's: it lacks \['exp_avg_sq'\]"):
-        continued(peer, params, ScheduleFreeAdamW)
+@every_case
+def test_a_peers_checkpoint_is_refused_by_every_other_method(case):
+    peer, params, cls, _ = begun(case, stop=2)
+    for other in set(CLASSES) - {cls}:
+        with pytest.raises(ValueError, match=r"another method's: it (lacks|has)"):
+            continued(peer, params, other)
+
+
+def test_a_checkpoint_of_another_package_is_refused():
+    dog = pytest.importorskip("dog")
+    params = weights()
+    peer = dog.DoG(params)
+    for number in range(2):
+        step(peer, number)
+    for cls in CLASSES:
+        with pytest.raises(ValueError, match="that of another optimizer, not of"):
+            continued(peer, params, cls)
 
 
 @pytest.mark.parametrize(

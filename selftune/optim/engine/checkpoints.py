@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,19 @@ import torch
 from torch import Tensor
 
 from selftune.optim.engine.cohorts import Group, State
+
+NO_OPTIONS = {"params", "lr", "initial_lr", "param_names"}
+METHOD = "method"  # the key of a group that names the class: a state dict says whose it is
+
+
+def method_of(cls: type) -> str:
+    """The name under which a class saves: of a user's subclass, that of the class of ours."""
+    ours = (
+        each.__name__
+        for each in cls.__mro__
+        if each.__module__.startswith("selftune.") and not inspect.isabstract(each)
+    )
+    return next(ours, cls.__name__)
 
 
 @contextmanager
@@ -25,6 +39,8 @@ def restoring(
     loaded: dict[str, Any] = {}
 
     def remember(_: Any, state_dict: dict[str, Any]) -> None:
+        for group in state_dict["param_groups"]:
+            _require_method(method_of(type(optimizer)), group)
         loaded.update(state_dict)
 
     def restore(_: Any) -> None:
@@ -35,7 +51,9 @@ def restoring(
         for i, (group, p) in zip(saved, present, strict=True):
             state = loaded["state"].get(i)
             if state:
-                optimizer.state[p] = like(fresh(p, group), state)
+                new = fresh(p, group)
+                _require_fitting(method_of(type(optimizer)), loaded, i, new)
+                optimizer.state[p] = like(new, state)
 
     # As the last hook before, and the first one after: other hooks see what they expect.
     hooks = (
@@ -57,6 +75,57 @@ def _complete(group: Group, old: Group) -> None:
         present = group.setdefault(name, value)
         if isinstance(value, Tensor) and name != "lr":
             group[name] = torch.as_tensor(present, dtype=value.dtype, device=value.device)
+
+
+def _require_method(name: str, group: Group) -> None:
+    """Raise ValueError for a loaded group that is another method's.
+
+    Ours name their method; those of before said `train_mode`. Where there are options and neither,
+    the group is torch's or another package's.
+    """
+    theirs = group.get(METHOD)
+    if theirs is None and "train_mode" not in group and not group.keys() <= NO_OPTIONS:
+        # Of torch's groups only those of AdamW and Adam have an amsgrad, and Adam's decay with the
+        # gradient.
+        is_adamw = group.get("amsgrad") is False and group.get("decoupled_weight_decay", True)
+        if name != "AdamW" or not is_adamw or group["maximize"]:
+            theirs = "another optimizer"
+    if theirs not in (None, name):
+        raise ValueError(
+            f"the loaded state is that of {theirs}, not of {name}: a run goes on with the method "
+            "that it began with; to change it, load the model alone"
+        )
+
+
+def _require_fitting(name: str, loaded: dict[str, Any], i: int, fresh: State) -> None:
+    """Raise ValueError where the loaded state is not one of these tensors, in these shapes."""
+    state: State = loaded["state"][i]
+    needed = {name: value for name, value in fresh.items() if isinstance(value, Tensor)}
+    needed.pop("compensation", None)  # what rounding took away: nothing, from a wider type
+    group = next(group for group in loaded["param_groups"] if i in group["params"])
+    missing = sorted(needed.keys() - state.keys())
+    others = {name for name, value in state.items() if isinstance(value, Tensor)}
+    others -= {*fresh, "compensation"}
+    if missing or (others and METHOD not in group):
+        what = f"lacks {missing}" if missing else f"has {sorted(others)}"
+        raise ValueError(f"the loaded state is another method's, not {name}'s: it {what}")
+    for tensor, own in needed.items():
+        require_shape(state[tensor], own, tensor, _label(group, i))
+
+
+def require_shape(tensor: Any, own: Tensor, name: str, label: str) -> None:
+    """Raise ValueError for a state that is not of its parameter's shape."""
+    if tuple(tensor.shape) != tuple(own.shape):
+        raise ValueError(
+            f"the state {name!r} of {label} has the shape {tuple(tensor.shape)}, but should have "
+            f"{tuple(own.shape)}: it is that of another model, or was not changed with the "
+            "parameter; change all of a parameter's state, or delete it from optimizer.state"
+        )
+
+
+def _label(group: Group, i: int) -> str:
+    names = group.get("param_names")
+    return f"parameter {i}" if names is None else f"{names[group['params'].index(i)]!r}"
 
 
 def like(fresh: State, state: State) -> State:

@@ -7,10 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selftune.optim.engine.checkpoints import METHOD
 from selftune.optim.engine.cohorts import Group, State
 
 # What these packages let one choose and ours do not: the one value that ours have.
-FIXED = {"weight_lr_power": 2, "layer_scale": 1, "silent_sgd_phase": True}
+FIXED = {"weight_lr_power": 2, "layer_scale": 1, "silent_sgd_phase": True, "decay_at_z": False}
+# What ours let one choose and these do not,
+# or keep elsewhere.
+OURS = {"compile", "decay_at", "inner_momentum", "averaging_constant", "d0"}
 NAMES = {  # theirs: ours
     "numerator_weighted": "d_numerator",
     "x0": "p0",
@@ -22,10 +26,13 @@ NAMES = {  # theirs: ours
 STARTS_AT_ZERO = ("exp_avg", "compensation")
 
 
-def in_our_form(state_dict: dict[str, Any], group: Group, fresh: State) -> dict[str, Any]:
+def in_our_form(
+    state_dict: dict[str, Any], group: Group, fresh: State, options: set[str], of_others: set[str]
+) -> dict[str, Any]:
     """A state dict of one of these packages with our names; one of ours as it is.
 
     group, fresh: a group and a new state of the optimizer which is about to load it.
+    options, of_others: the names of its options, and of those that only other methods have.
     Raises ValueError for options that ours do not have, and for another method's state.
     """
     groups = state_dict["param_groups"]
@@ -33,6 +40,11 @@ def in_our_form(state_dict: dict[str, Any], group: Group, fresh: State) -> dict[
     if not any("k" in group and "skipped_steps" not in group for group in groups):
         return state_dict
     own_groups = [_group(theirs, group) for theirs in groups]
+    for theirs, own in zip(groups, own_groups, strict=True):
+        missing = options - OURS - own.keys()
+        if wrong := sorted(missing | (of_others & theirs.keys())):
+            verb = "lacks" if missing else "has"
+            raise ValueError(f"the loaded state is another method's: it {verb} the options {wrong}")
     needed = {name for name, value in fresh.items() if isinstance(value, Tensor)}
     needed.difference_update(STARTS_AT_ZERO)
     states: dict[int, State] = {}
@@ -43,6 +55,8 @@ def in_our_form(state_dict: dict[str, Any], group: Group, fresh: State) -> dict[
                 if not needed <= states[i].keys():
                     missing = sorted(needed - states[i].keys())
                     raise ValueError(f"the loaded state is another method's: it lacks {missing}")
+                if "exp_avg" in fresh and "exp_avg" not in states[i]:
+                    states[i]["exp_avg"] = torch.zeros_like(states[i]["exp_avg_sq"])
     return {"state": states, "param_groups": own_groups}
 
 
@@ -55,7 +69,8 @@ def _group(group: Group, own: Group) -> Group:
     renamed = {NAMES.get(name, name): value for name, value in group.items()}
     if "sksq_weighted" in group:  # D-Adaptation of AdaGrad
         renamed["d_numerator"] = group["sksq_weighted"] - group["gsq_weighted"]
-    return {name: value for name, value in renamed.items() if name in {*own, "initial_lr"}}
+    kept = {name: value for name, value in renamed.items() if name in {*own, "initial_lr"}}
+    return {**kept, METHOD: own[METHOD]}
 
 
 def _state(group: Group, state: State) -> State:

@@ -68,7 +68,7 @@ def check_names(cls: type, root: type, group: Mapping[str, Any]) -> None:
             continue
         if name in EVERYWHERE or name in _always(cls):
             _require_as_always(cls, name, value)
-        elif name in _options_of_all(root):
+        elif name in options_of_all(root):
             raise ValueError(_unknown(cls, name))
 
 
@@ -90,6 +90,16 @@ def check_types(cls: type, group: Mapping[str, Any]) -> None:
             )
         elif default is None and not (value is None or is_number(value)):
             raise ValueError(f"{name} must be a number or None, got {value!r}")
+
+
+def options_of(cls: type) -> set[str]:
+    """The names of a class's options."""
+    return set(_parameters(cls))
+
+
+def options_of_all(root: type) -> set[str]:
+    """The names of the options of all classes that are made of this one."""
+    return {name for cls in _subclasses(root) for name in _parameters(cls)}
 
 
 def is_number(value: object) -> bool:
@@ -153,10 +163,6 @@ def _unknown(cls: type, name: str) -> str:
     return (
         f"{cls.__name__} has no option {name!r}: leave it out{meant}; it takes {', '.join(options)}"
     )
-
-
-def _options_of_all(root: type) -> set[str]:
-    return {name for cls in _subclasses(root) for name in _parameters(cls)}
 
 
 def _parameters(cls: type) -> dict[str, inspect.Parameter]:

@@ -9,8 +9,10 @@ from .image_vit import WORKLOAD as IMAGE_VIT
 from .mlp_batchnorm import WORKLOAD as MLP_BATCHNORM
 from .molecule_gnn import WORKLOAD as MOLECULE_GNN
 from .mri_unet import WORKLOAD as MRI_UNET
+from .sentence_pairs import WORKLOAD as SENTENCE_PAIRS
 from .speech_conformer import WORKLOAD as SPEECH_CONFORMER
 from .speech_deepspeech import WORKLOAD as SPEECH_DEEPSPEECH
+from .table_raw import WORKLOAD as TABLE_RAW
 from .translation_transformer import WORKLOAD as TRANSLATION_TRANSFORMER
 
 # In AlgoPerf's order.
@@ -28,6 +30,8 @@ POCKET: tuple[Workload, ...] = (
 WIDE: tuple[Workload, ...] = (
     MLP_BATCHNORM,
     BANDIT_POLICY,
+    TABLE_RAW,
+    SENTENCE_PAIRS,
 )
 
 SUITES: dict[str, tuple[Workload, ...]] = {"pocket": POCKET, "wide": WIDE, "all": POCKET + WIDE}

@@ -10,7 +10,7 @@ WORKLOAD = Workload(
     dataset=("pretrained_gpt", "sentences"),
     metric=Metric("nats per byte", higher_is_better=False),
     batch_size=8,
-    step_hint=700,
+    step_hint=500,
     load=load,
     build_model=adapted_gpt,
     training_batches=training_batches,

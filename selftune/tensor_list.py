@@ -52,6 +52,11 @@ class TensorList:
             return self
         return TensorList([tensor.flatten()[::step] for tensor in self.tensors])
 
+    def zero_(self) -> TensorList:
+        if self.tensors:
+            torch._foreach_zero_(self.tensors)
+        return self
+
     def mul(self, other: TensorList | Scalar) -> TensorList:
         if self._promoted_by(other):
             return self.clone().mul_(other)
@@ -146,8 +151,7 @@ class TensorList:
         """
         if dtype is None and self.tensors[0].dtype.itemsize < 4:
             dtype = torch.float32
-        norms = torch._foreach_norm(self.tensors, ord, dtype)
-        return torch.linalg.vector_norm(torch.stack(norms), ord)
+        return torch.linalg.vector_norm(torch.stack(self._norms(ord, dtype)), ord)
 
     def rough_sum_of_squares(self) -> Tensor:
         """The square of the 2-norm, of which the last digits may differ from call to call."""
@@ -160,7 +164,13 @@ class TensorList:
 
     def norms(self) -> Tensor:
         """The 2-norm of each tensor: one dimension, an entry per tensor."""
-        return torch.stack(torch._foreach_norm(self.tensors))
+        return torch.stack(self._norms(2, None))
+
+    def _norms(self, ord: float, dtype: torch.dtype | None) -> list[Tensor]:
+        if torch.compiler.is_compiling():
+            # The compiler calls a multi-tensor norm, but writes these into the loop of a rule.
+            return [torch.linalg.vector_norm(each, ord, dtype=dtype) for each in self.tensors]
+        return list(torch._foreach_norm(self.tensors, ord, dtype))
 
     def _promoted_by(self, other: TensorList | Scalar) -> bool:
         # Out of place, a 0-d tensor of a wider type makes 0-d results of that type.

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from selftune.optim.engine import packing
 from selftune.optim.engine.checkpoints import METHOD, method_of, restoring
-from selftune.optim.engine.cohorts import Bucket, Cohort, Group, State, cohorts
+from selftune.optim.engine.cohorts import Bucket, Cohort, Group, State, Watch, cohorts
 from selftune.optim.engine.collectives import Shards, hidden_partition, total
-from selftune.optim.engine.compiled import joined, run_compiled
+from selftune.optim.engine.compiled import Call, NotCompiled, Way
 from selftune.optim.engine.construction import OptimizerType, check_parameters, for_users
 from selftune.optim.engine.evaluation_weights import EvaluationWeights
 from selftune.optim.engine.foreign_checkpoints import in_our_form
 from selftune.optim.engine.loss import needed, with_mean
 from selftune.optim.engine.options import check_names, check_types, options_of, options_of_all
-from selftune.optim.engine.packing import divided
 from selftune.optim.engine.precision import LOW_PRECISION, Rule, look, run, uncompiled
 from selftune.optim.engine.remarks import remark
 from selftune.optim.engine.skipped_steps import Verdict, count_skip
-from selftune.optim.engine.sparse_rows import is_sparse, kind
+from selftune.optim.engine.sparse_rows import is_sparse
+
+Part = tuple[Cohort, list[Bucket]]
+Sums = tuple[Shards, list[Tensor]]  # of one bucket, and how its parameters are sharded
 
 
 class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerType):
@@ -45,7 +50,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     partition: Shards = ()  # see `partitioned`
     _cohorts: list[Cohort]  # what steps
     _resting: list[Cohort]  # what has stepped before, and has no gradient now
-    _present: Any = None  # the gradients, parameters and states which they were made for
+    _watch: Watch | None = None  # over what they were made of
     _verdict: Verdict | None = None  # on the step, until it is known to have counted
     _at_evaluation = False  # since the last `eval` of this object
 
@@ -125,49 +130,96 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         if not stepping:
             return
         self._require_training_weights()
-        buckets = [(cohort, self._buckets(cohort)) for cohort in stepping]
-        terms = [(c.shards, sums) for c, parts in buckets for sums in self._looked_at(c, parts)]
-        if self.takes_loss:
-            terms = with_mean(terms, needed(loss, type(self).__name__), self.partition)
-        finite, *measured = total(terms, self.partition)
-        if self.takes_loss:
-            finite = finite + 0 * measured[-1]  # not finite if the loss is not
-        verdict = Verdict(finite, stepping, self.param_groups)
+        parts = [(cohort, self._buckets(cohort)) for cohort in stepping]
+        finite, *measured = self._look_at_gradients(parts, loss)
+        verdict = self._decide(finite, stepping)
         if verdict.skipped:
-            count_skip(type(self).__name__, self.param_groups)
             return
-        self._verdict = verdict
         self.prepare(*measured)
-        sums: list[tuple[Shards, list[Tensor]]] = []
-        for cohort, parts in buckets:
-            numbers = cohort.advance(self.advance)
-            if cohort.compiled:
-                options = self._options(cohort.group)
-                ran = run_compiled(run, self.update, parts, options, numbers, verdict.ok)
-            else:
-                ran = (run(self.update, b.given(numbers), verdict.ok) for b in parts)
-            for b, part in zip(parts, ran, strict=True):
-                sums.append((cohort.shards, part))
-                b.write_back()
-        if sums[0][1]:
-            for cohort in self._resting:
-                numbers = self.advance(cohort.group, dict(cohort.counts))
-                sums += [
-                    (cohort.shards, run(self.rest, b.given(numbers), verdict.ok))
-                    for b in cohort.buckets(grads=False)
-                ]
-            self.estimate(*total(sums, self.partition))
+        numbers = [cohort.advance(self.advance) for cohort in stepping]
+        sums = self._update(parts, numbers, verdict.ok)
+        self._estimate(sums, verdict.ok)
         verdict.over_what_was_learnt()
 
     def _buckets(self, cohort: Cohort) -> list[Bucket]:
-        return joined(cohort) if cohort.compiled else list(cohort.buckets(grads=True))
+        return packing.buckets(cohort) if cohort.compiled else list(cohort.buckets(grads=True))
 
-    def _looked_at(self, cohort: Cohort, parts: list[Bucket]) -> Iterable[list[Tensor]]:
-        if self.measure is Optimizer.measure:  # by itself this sum is faster than a kernel
-            return ([b.grad.rough_sum_of_squares()] for b in parts)
-        if cohort.compiled:
-            return run_compiled(look, self.measure, parts, self._options(cohort.group), {}, None)
-        return (look(self.measure, b) for b in parts)
+    def _look_at_gradients(self, parts: list[Part], loss: Any) -> list[Tensor]:
+        """A number that is finite if all gradients are, then the sums for `prepare`."""
+        terms = [
+            (cohort.shards, sums)
+            for cohort, buckets in parts
+            for sums in self._looked_at(cohort, buckets)
+        ]
+        if not self.takes_loss:
+            return total(terms, self.partition)
+        terms = with_mean(terms, needed(loss, type(self).__name__), self.partition)
+        finite, *measured = total(terms, self.partition)
+        return [finite + 0 * measured[-1], *measured]  # not finite if the loss is not
+
+    def _looked_at(self, cohort: Cohort, buckets: list[Bucket]) -> Iterable[list[Tensor]]:
+        if self.measure is Optimizer.measure:  # by itself this sum is faster than a compiled rule
+            return ([b.grad.rough_sum_of_squares()] for b in buckets)
+        return self._run(look, self.measure, cohort, buckets, {}, None)
+
+    def _decide(self, finite: Tensor, stepping: list[Cohort]) -> Verdict:
+        """Whether the step counts; one that the host knows to be skipped is counted as such."""
+        verdict = Verdict(finite, stepping, self.param_groups)
+        if verdict.skipped:
+            count_skip(type(self).__name__, self.param_groups)
+        else:
+            self._verdict = verdict
+        return verdict
+
+    def _update(self, parts: list[Part], numbers: list[State], ok: Tensor | None) -> list[Sums]:
+        """Run the rule; returns its sums, bucket by bucket."""
+        found: list[Sums] = []
+        for (cohort, buckets), known in zip(parts, numbers, strict=True):
+            ran = self._run(run, self.update, cohort, buckets, known, ok)
+            for b, sums in zip(buckets, ran, strict=True):
+                b.write_back()
+                found.append((cohort.shards, sums))
+        return found
+
+    def _run(
+        self,
+        how: Way,
+        rule: Rule,
+        cohort: Cohort,
+        buckets: list[Bucket],
+        numbers: State,
+        ok: Tensor | None,
+    ) -> Iterator[list[Tensor]]:
+        """A rule on one bucket after the other, compiled where it can be; the sums of each."""
+        call = None
+        for b in buckets:
+            b.read_parameters()
+            sums = None
+            if cohort.compiled:
+                try:
+                    call = call or Call(how, rule, b, self._options(cohort.group), numbers, ok)
+                    sums = call(b)
+                except NotCompiled as error:
+                    self._take_the_list_path(error)
+            yield how(rule, b.given(numbers), ok) if sums is None else sums
+
+    def _take_the_list_path(self, error: NotCompiled) -> None:
+        remark(f"{type(self).__name__} steps without compile=True from here on: {error}")
+        for group in self.param_groups:
+            group["compile"] = False
+        for cohort in self._cohorts:
+            cohort.compiled = False
+
+    def _estimate(self, sums: list[Sums], ok: Tensor | None) -> None:
+        if not sums[0][1]:
+            return
+        for cohort in self._resting:
+            numbers = self.advance(cohort.group, dict(cohort.counts))
+            sums += [
+                (cohort.shards, run(self.rest, b.given(numbers), ok))
+                for b in cohort.buckets(grads=False)
+            ]
+        self.estimate(*total(sums, self.partition))
 
     @property
     def verdict(self) -> Verdict | None:
@@ -182,35 +234,31 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
 
     def _stepping(self) -> list[Cohort]:
         """What steps now: parameters with a gradient in groups whose lr is not 0."""
-        gradients = [
-            (lr_of(group) != 0, group["compile"], [kind(p.grad) for p in group["params"]])
-            for group in self.param_groups
-        ]
-        present = gradients, self._identities()
-        if self._present != present or not all(map(Cohort.is_current, self._cohorts)):
+        if self._watch is None or not self._watch.sees_no_change(self.param_groups, self.state):
             self._cohorts, self._resting = [], []
-            for group, (moving, compile, kinds) in zip(self.param_groups, gradients, strict=True):
-                having = dict(zip(group["params"], kinds, strict=True))
-                for p, has in having.items():
+            for group in self.param_groups:
+                for p in group["params"]:
                     self._require_dense(p)
-                    if has and not self.state.get(p):
+                    if p.grad is not None and not self.state.get(p):
                         self.state[p] = self._new_state(p, group)
-                if moving:
-                    stepping = [p for p, has in having.items() if has]
-                    resting = [p for p, has in having.items() if not has and self.state.get(p)]
-                    for cohort in cohorts(group, stepping, self.state):
-                        self._cohorts += divided(cohort) if compile else [cohort]
+                if lr_of(group) != 0:
+                    self._cohorts += self._divided(group)
+                    resting = [p for p in group["params"] if p.grad is None and self.state.get(p)]
                     self._resting += cohorts(group, resting, self.state)
             if self.partition and not self._cohorts:
                 moving = [group for group in self.param_groups if lr_of(group) != 0]
                 self._cohorts = [self._nothing(group) for group in moving[:1]]
-            self._present = gradients, self._identities()
+            self._watch = Watch(self.param_groups, self.state, self._cohorts)
         return self._cohorts
 
-    def _identities(self) -> list[list[int]]:
-        """Of parameters and states: callers exchange them, as ZeroRedundancyOptimizer does."""
-        params = (group["params"] for group in self.param_groups)
-        return [list(map(id, some)) for some in (self.state.values(), *params)]
+    def _divided(self, group: Group) -> list[Cohort]:
+        """Parameters with a gradient; with `compile`, those that the list path takes apart."""
+        found = cohorts(group, [p for p in group["params"] if p.grad is not None], self.state)
+        if not group["compile"]:
+            return found
+        fresh = self._new_state(torch.empty(2), group).values()
+        elementwise = all(v.shape == (2,) for v in fresh if isinstance(v, Tensor))
+        return [part for cohort in found for part in packing.divided(cohort, elementwise)]
 
     def _require_dense(self, p: Tensor) -> None:
         if is_sparse(p) and not self.takes_sparse:
@@ -240,8 +288,12 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     def _options(self, group: Group) -> Group:
         """What a rule may read of its group: the constructor's arguments, the learnt numbers."""
         learnt = {name: value for name, value in group.items() if isinstance(value, Tensor)}
-        # A schedule may make any number of the lr: as a float it is never a kernel's constant.
-        return {**{name: group[name] for name in self.defaults}, **learnt, "lr": lr_of(group)}
+        own = {name: group[name] for name in self.defaults}
+        # As a float it is no constant of a compiled rule, whatever type of number it is set to.
+        floats = {
+            name: float(own[name]) for name in _floats(type(self)) if own.get(name) is not None
+        }
+        return {**own, **learnt, **floats}
 
     # -- training and evaluation weights ------------------------------------------------------
 
@@ -287,7 +339,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         except ValueError:
             self.param_groups.pop()
             raise
-        self._present = None
+        self._watch = None
         self._remark_on_lr()
 
     def _check_values(self, group: Group) -> None:
@@ -343,7 +395,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
                 self._check_values(group)
         except Exception:
             self.state, self.param_groups = before
-            self._present = None
+            self._watch = None
             raise
 
     def __dir__(self) -> list[str]:
@@ -356,8 +408,15 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.defaults.pop("differentiable", None)  # torch adds it when it restores
-        self._present = None
+        self._watch = None
         self._at_evaluation = False  # the groups say it
+
+
+@functools.cache
+def _floats(cls: type) -> tuple[str, ...]:
+    """The options of a class that are single numbers, but not whole ones, by their defaults."""
+    parameters = inspect.signature(cls).parameters.values()
+    return tuple(p.name for p in parameters if isinstance(p.default, float))
 
 
 def lr_of(group: Group) -> float:

@@ -222,7 +222,7 @@ def _adam_step(b: Bucket) -> tuple[()]:
     _, beta2 = b.group["betas"]
     y, z, eps, momentum = b.param, b.z, b.group["eps"], b.group["inner_momentum"]
     grad = b.grad
-    if "exp_avg" in vars(b):
+    if "exp_avg" in b.attributes:
         grad = b.exp_avg.lerp_(grad, 1 - momentum).div(b.momentum_correction)
     b.exp_avg_sq.mul_(beta2).addcmul_(b.grad, b.grad, value=1 - beta2)
     denominator = b.exp_avg_sq.div(b.bias_correction).sqrt_().add_(eps)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from benchmarks.conformance import problem
 from selftune import optim
+from selftune.optim.engine import compiled
 
 # A class exported by selftune.optim is under test.
 CLASSES = [
@@ -38,3 +39,9 @@ def with_decay(cls: type) -> dict[str, float]:
 
 def snapshot(optimizer: torch.optim.Optimizer, params: list[Tensor]) -> Any:
     return copy.deepcopy((params, optimizer.state_dict()))
+
+
+def without_code_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packs and flat parameters as for compiled rules, which are then run as they are."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    monkeypatch.setattr(compiled, "is_compiling", lambda: True)

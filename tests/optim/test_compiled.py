@@ -1,14 +1,21 @@
 """Compiled rules are the rules: what the code generator makes of them agrees with the list path."""
 
+import copy
 import math
-from collections.abc import Iterator
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from contract import every_class
 from torch import Tensor
+from torch._dynamo.utils import counters
 
+import selftune
 from selftune import optim
 from selftune.optim.engine import compiled, packing
 from selftune.optim.engine.packing import LARGE
@@ -202,40 +209,232 @@ def test_there_is_nothing_to_compile_on_the_meta_device():
     assert optimizer.state[p]["step"] == 1
 
 
-@pytest.fixture
-def compilations(monkeypatch) -> Iterator[list[int]]:
-    """The numbers of threads for which something was compiled."""
-    threads: list[int] = []
+def compilations() -> int:
+    """How many graphs were compiled in this process."""
+    return counters["stats"]["unique_graphs"]
 
-    def counted(graph, *_):
-        threads.append(torch.get_num_threads())
-        return graph
 
-    monkeypatch.setattr(torch._inductor, "compile", counted)
-    compiled._kernel.cache_clear()
-    yield threads
-    compiled._kernel.cache_clear()
+def take_steps(optimizer: torch.optim.Optimizer, steps: int = 1) -> None:
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    for _ in range(steps):
+        for p in params:
+            p.grad = p.detach().cos()
+        optimizer.step()
 
 
 @pytest.mark.parametrize("number", [int, float, np.float32, torch.tensor])
-def test_an_lr_of_any_type_compiles_nothing_anew(number, compilations):
-    p = torch.ones(5, requires_grad=True)
-    optimizer = optim.DoG([p], lr=number(1), compile=True)
+def test_an_lr_of_any_type_compiles_nothing_anew(number):
+    optimizer = optim.DoG([torch.ones(5, requires_grad=True)], lr=1.0, compile=True)
+    take_steps(optimizer)
+    before = compilations()
     for lr in (1, 2, 3):
         optimizer.param_groups[0]["lr"] = number(lr)
-        p.grad = torch.ones(5)
-        optimizer.step()
-    assert len(compilations) == 2  # before a step, and the step
+        take_steps(optimizer)
+    assert compilations() == before
 
 
-def test_a_weight_decay_of_numpy_compiles_nothing_anew(compilations):
-    p = torch.ones(5, requires_grad=True)
-    optimizer = optim.AdamW([p], compile=True)
-    for decay in np.float32([0.1, 0.2, 0.3]):
-        optimizer.param_groups[0]["weight_decay"] = decay
-        p.grad = torch.ones(5)
-        optimizer.step()
-    assert len(compilations) == 1
+@pytest.mark.parametrize("number", [int, float, np.float32, np.int64])
+def test_a_weight_decay_of_any_type_compiles_nothing_anew(number):
+    optimizer = optim.AdamW([torch.ones(5, requires_grad=True)], compile=True)
+    take_steps(optimizer)
+    before = compilations()
+    for decay in (1, 2, 0):
+        optimizer.param_groups[0]["weight_decay"] = number(decay)
+        take_steps(optimizer)
+    assert compilations() == before
+
+
+def test_an_option_that_no_rule_reads_compiles_nothing_anew():
+    take_steps(optim.ScheduleFreeSGD([torch.ones(5, requires_grad=True)], compile=True))
+    before = compilations()
+    for steps in (10, 20, 30):
+        params = [torch.ones(5, requires_grad=True)]
+        take_steps(optim.ScheduleFreeSGD(params, warmup_steps=steps, compile=True))
+    assert compilations() == before
+
+
+# Prodigy has sums, of which the compiler would make other code for few elements.
+def test_a_new_length_compiles_nothing_anew():
+    take_steps(optim.Prodigy([torch.ones(6, requires_grad=True)], compile=True))
+    before = compilations()
+    for lengths in ((1,), (7, 1), (4096,), (4097, 3), (LARGE,), (2 * LARGE + 1, 5), (1, 1)):
+        params = [torch.ones(n, requires_grad=True) for n in lengths]
+        take_steps(optim.Prodigy(params, compile=True), 2)
+    assert compilations() == before
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.compiler, "keep_tensor_guards_unsafe"), reason="no filters of guards"
+)
+def test_a_new_number_of_threads_compiles_nothing_anew():
+    optimizer = optim.Prodigy([torch.ones(n, requires_grad=True) for n in (5, LARGE)], compile=True)
+    take_steps(optimizer)
+    before, threads = compilations(), torch.get_num_threads()
+    try:
+        for number in (2, 1, 2):
+            torch.set_num_threads(number)
+            take_steps(optimizer)
+    finally:
+        torch.set_num_threads(threads)
+    assert compilations() == before
+
+
+@pytest.mark.parametrize("cls", [optim.Prodigy, optim.ScheduleFreeProdigy])
+def test_samples_of_parameters_of_one_element_are_not_packed(cls):
+    ends = []
+    for compile in (False, True):
+        params = [torch.linspace(1, 2, n).requires_grad_() for n in (1, 1, 40)]
+        take_steps(cls(params, slice_p=11, compile=compile), 3)
+        ends.append(params)
+    torch.testing.assert_close(*ends)
+
+
+def test_the_cache_of_compiled_rules_is_bounded():
+    assert compiled._compiled.cache_info().maxsize == compiled.KEPT
+    assert compiled._options_read.cache_info().maxsize == compiled.KEPT
+
+
+def test_a_packed_state_is_saved_without_its_neighbours():
+    params = [torch.ones(1000, requires_grad=True) for _ in range(50)]
+    optimizer = optim.AdamW(params, compile=True)
+    take_steps(optimizer)
+    state = optimizer.state[params[7]]["exp_avg"]
+    assert state.untyped_storage().nbytes() == 1000 * 4
+    assert copy.deepcopy(state).untyped_storage().nbytes() == 1000 * 4
+
+
+def test_float16_is_compiled_without_a_warning():
+    p = torch.ones(5, dtype=torch.float16, requires_grad=True)
+    take_steps(optim.AdamW([p], compile=True))
+    assert p.max() < 1
+
+
+def replaced(state: dict[str, Tensor], name: str) -> None:
+    state[name] = torch.full_like(state[name], 0.5)
+
+
+def pointed_elsewhere(state: dict[str, Tensor], name: str) -> None:
+    state[name].data = torch.full_like(state[name], 0.5)
+
+
+def set_to_other_memory(state: dict[str, Tensor], name: str) -> None:
+    state[name].set_(torch.full_like(state[name], 0.5))
+
+
+@pytest.mark.parametrize("change", [replaced, pointed_elsewhere, set_to_other_memory])
+@pytest.mark.parametrize("member", range(4))  # two large parameters, the first and last of a pack
+@pytest.mark.parametrize("name", ["exp_avg", "exp_avg_sq"])
+def test_a_state_that_was_exchanged_is_what_steps(change, member, name):
+    def exchange(optimizer, params):
+        change(optimizer.state[params[member]], name)
+
+    torch.testing.assert_close(*ends(exchange))
+
+
+@pytest.mark.parametrize("member", range(4))
+@pytest.mark.parametrize("way", ["data", "set_"])
+def test_a_parameter_that_was_exchanged_is_what_steps(member, way):
+    def exchange(_, params):
+        p, memory = params[member], torch.full_like(params[member].detach(), 0.5)
+        if way == "data":
+            p.data = memory
+        else:
+            with torch.no_grad():
+                p.set_(memory)
+
+    torch.testing.assert_close(*ends(exchange))
+
+
+def test_a_state_that_was_cleared_begins_anew():
+    def exchange(optimizer, params):
+        optimizer.state[params[3]].clear()
+        optimizer.state.pop(params[0])
+
+    torch.testing.assert_close(*ends(exchange))
+
+
+def fails(*_, **__):
+    raise ZeroDivisionError("the compiler\nfails")
+
+
+def made_code_that_fails(*_, **__):
+    return fails
+
+
+@pytest.mark.parametrize("compiler", [fails, made_code_that_fails])
+@pytest.mark.parametrize("cls", [optim.AdamW, optim.Prodigy, optim.DoG])
+def test_a_failing_compiler_gives_one_warning_and_the_list_path(compiler, cls, monkeypatch):
+    monkeypatch.setattr(torch, "compile", compiler)
+    with pytest.warns(UserWarning, match="ZeroDivisionError: the compiler$") as warned:
+        params, learnt = trained(cls, torch.float64, compile=True)
+    assert len(warned) == 1
+    assert f"{cls.__name__} steps without compile=True" in str(warned[0].message)
+    assert warned[0].filename == __file__
+    expected, expected_learnt = trained(cls, torch.float64, compile=False)
+    torch.testing.assert_close(params, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(learnt, expected_learnt, rtol=1e-12, atol=0)
+
+
+def test_a_compiler_that_fails_later_gives_the_list_path_from_then_on(monkeypatch):
+    ends = []
+    for compile in (False, True):
+        params = [torch.linspace(-1, 1, n).requires_grad_() for n in (5, LARGE, 7)]
+        optimizer = optim.AdamW(params, compile=compile)
+        take_steps(optimizer, 2)
+        if compile:
+            monkeypatch.setattr(torch, "compile", fails)
+            with pytest.warns(UserWarning, match="without compile=True"):
+                take_steps(optimizer)
+        else:
+            take_steps(optimizer)
+        take_steps(optimizer)
+        assert {optimizer.state[p]["step"] for p in params} == {4}
+        ends.append(params)
+    torch.testing.assert_close(*ends)
+
+
+ALONE = """
+import warnings
+import torch
+from selftune import optim
+
+ends = []
+for compile in (False, True):
+    params = [torch.linspace(-1, 1, n).requires_grad_() for n in (5, 70_000)]
+    optimizer = optim.Prodigy(params, compile=compile)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            for p in params:
+                p.grad = p.detach().cos()
+            optimizer.step()
+    ours = [str(w.message) for w in warned if "compile=True" in str(w.message)]
+    ends.append(params)
+    assert optimizer.state[params[0]]["step"] == 3
+print(len(ours), *ours)
+torch.testing.assert_close(*ends)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "cause"),
+    [("CXX", "no-such-compiler", "C++"), ("TORCH_COMPILE_DISABLE", "1", "TORCH_COMPILE_DISABLE")],
+)
+def test_without_a_compiler_the_list_path_steps(name, value, cause, tmp_path):
+    environment = {**os.environ, name: value, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    ran = subprocess.run(
+        [sys.executable, "-c", ALONE], env=environment, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("1 Prodigy steps without compile=True"), ran.stdout + ran.stderr
+    assert cause in ran.stdout
+    assert len(ran.stdout.splitlines()) == 1
+
+
+def test_no_private_interface_of_the_compiler_is_used():
+    package = Path(selftune.__file__).parent
+    for file in package.rglob("*.py"):
+        assert not re.search(r"_inductor|_dynamo|_functorch", file.read_text()), file
 
 
 def test_betas_may_be_a_list():
@@ -246,17 +445,3 @@ def test_betas_may_be_a_list():
             p.grad = torch.full((5,), grad)
             optimizer.step()
     assert torch.equal(*params)
-
-
-def test_another_number_of_threads_takes_another_kernel(compilations):
-    p = torch.ones(5, requires_grad=True)
-    optimizer = optim.AdamW([p], compile=True)
-    before = torch.get_num_threads()
-    try:
-        for threads in (1, 2, 1):
-            torch.set_num_threads(threads)
-            p.grad = torch.ones(5)
-            optimizer.step()
-    finally:
-        torch.set_num_threads(before)
-    assert compilations == [1, 2]

@@ -3,13 +3,14 @@ from itertools import pairwise
 
 import pytest
 import torch
+from contract import without_code_generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import Valley
 from torch import Tensor
 
 from selftune.optim import DoG, DoWG, LDoG
-from selftune.optim.engine import cohorts, compiled
+from selftune.optim.engine import cohorts
 
 every_class = pytest.mark.parametrize("cls", [DoG, DoWG, LDoG], ids=lambda cls: cls.__name__)
 of_one_vector = pytest.mark.parametrize("cls", [DoG, DoWG], ids=lambda cls: cls.__name__)
@@ -103,7 +104,7 @@ def test_ldog_trains_a_tensor_as_if_it_were_alone():
 
 
 def test_ldog_knows_the_bounds_of_tensors_where_large_ones_have_kernels(monkeypatch):
-    monkeypatch.setattr(torch._inductor, "compile", lambda graph, *_: graph)
+    without_code_generator(monkeypatch)
     sizes, ends = [3, 7, 2**16 + 5], []
     for compile in (False, True):
         problem = Valley.random([(n,) for n in sizes], 0)
@@ -112,7 +113,6 @@ def test_ldog_knows_the_bounds_of_tensors_where_large_ones_have_kernels(monkeypa
         for _ in range(3):
             train(optimizer, problem)
         ends.append(problem.start)
-    compiled._kernel.cache_clear()
     torch.testing.assert_close(*ends, rtol=1e-12, atol=1e-14)
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from contract import without_code_generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import Valley
 
 from selftune.optim import Prodigy
-from selftune.optim.engine import compiled
 from selftune.optim.engine.packing import LARGE
 
 STEPS = 60
@@ -203,7 +203,7 @@ def test_slices_spend_memory_on_a_sample_only():
 
 
 def test_the_sample_of_a_tensor_is_the_same_in_kernels(monkeypatch):
-    monkeypatch.setattr(torch._inductor, "compile", lambda graph, *_: graph)
+    without_code_generator(monkeypatch)
     ends = []
     for compile in (False, True):
         problem = Valley.random([(5,), (2, 7), (2, LARGE // 2)], 0)
@@ -212,5 +212,4 @@ def test_the_sample_of_a_tensor_is_the_same_in_kernels(monkeypatch):
         # Small samples have no kernels.
         assert [c.compiled for c in optimizer._cohorts] == ([False, True] if compile else [False])
         ends.append(problem.start)
-    compiled._kernel.cache_clear()
     torch.testing.assert_close(*ends, rtol=1e-9, atol=1e-12)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from contract import CLASSES, WRAPPED, with_decay
+from contract import CLASSES, WRAPPED, with_decay, without_code_generator
 
 from benchmarks.ranks import in_worlds, on_ranks
 from benchmarks.sharding import BATCH, EVEN, FOUR, TWO, WAYS, Run, Runner, apart, train
@@ -55,14 +54,9 @@ in_float32 = pytest.mark.parametrize("name", LIST)
 FLOAT32_WAY = "FSDP2 uneven"
 
 
-def plain_compile(graph: Callable[..., Any], *_: Any) -> Callable[..., Any]:
-    """The compiler without its code generator, which other tests run: packs and kernels remain."""
-    return graph
-
-
 def all_runs(ways: tuple[str, ...], float32: bool) -> dict[tuple[str, torch.dtype], Any]:
     """Every class in each of the ways, as one rank of the present world."""
-    torch._inductor.compile = plain_compile
+    without_code_generator(pytest.MonkeyPatch())
     runs = {(way, torch.float64): train(RUNNERS.get(way, LIST), way) for way in ways}
     if float32:
         runs[FLOAT32_WAY, torch.float32] = train(LIST, FLOAT32_WAY, torch.float32)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selftune.dtensor import is_sharded
+from selftune.dtensor import is_sharded, own_part
 from selftune.optim.engine.collectives import Shards, plain, plain_grad, shards
 from selftune.optim.engine.sparse_rows import Rows, is_sparse
 from selftune.tensor_list import TensorList
@@ -31,15 +31,22 @@ class Bucket:
     """
 
     def __init__(self, **attributes: Any) -> None:
-        vars(self).update(attributes)
+        self.attributes = attributes  # by name: older compilers do not know vars()
+        for name, value in attributes.items():
+            setattr(self, name, value)
 
     def given(self, attributes: dict[str, Any]) -> Bucket:
         """The same with these attributes too, or instead."""
-        return Bucket(**{**vars(self), **attributes})
+        return Bucket(**{**self.attributes, **attributes})
+
+    def read_parameters(self) -> None:
+        """Before a rule that works on copies: they have what the parameters have."""
+        if source := self.attributes.get("source"):
+            source.read_parameters()
 
     def write_back(self) -> None:
         """After a rule that worked on copies: the parameters have what it wrote."""
-        if source := vars(self).get("source"):
+        if source := self.attributes.get("source"):
             source.write_back()
 
     def __getattr__(self, name: str) -> Any:  # reached for absent names only
@@ -61,11 +68,17 @@ class Cohort:
         self.shards: Shards = shards(members[0])
         self.device = members[0].device
         self.sparse = is_sparse(members[0])
-        self.pieces: Any = None  # how compiled code takes them; made when first needed
+        self.pieces: Any = None  # how compiled code takes them; see packing.py
 
-    def is_current(self) -> bool:
-        """Whether memory that compiled code holds is still that of the parameters and states."""
-        return all(piece.taken.is_current() for piece in self.pieces or ())
+    def memory(self) -> list[Any]:
+        """Which tensors these are, and where they lie."""
+        tensors: list[Any] = [*self.members]
+        tensors += [state.get(name) for state in self.states for name in self.names]
+        parts = map(own_part, tensors) if is_sharded(self.members[0]) else tensors
+        return [
+            part is None or (id(tensor), part.data_ptr(), part.is_contiguous())
+            for tensor, part in zip(tensors, parts, strict=True)
+        ]
 
     def advance(self, rule: Callable[[Group, State], State]) -> State:
         """The numbers of the coming step; moves the counts forward."""
@@ -105,6 +118,30 @@ class Cohort:
             lists = {name: TensorList([part]) for name, part in zip(names, rows.parts, strict=True)}
             grad = TensorList([rows.grad])
             yield Bucket(group=self.group, source=rows, **lists, grad=grad)
+
+
+class Watch:
+    """What an optimizer's cohorts were made of.
+
+    Callers exchange parameters, the types of gradients, states and the memory behind them between
+    steps. Memory matters where compiled code holds on to it.
+    """
+
+    def __init__(self, groups: list[Group], state: Any, made: list[Cohort]) -> None:
+        self._compiled = [cohort for cohort in made if cohort.compiled]
+        self._seen = self._look(groups, state)
+
+    def sees_no_change(self, groups: list[Group], state: Any) -> bool:
+        """Whether cohorts that were made now would be the same."""
+        return self._seen == self._look(groups, state)
+
+    def _look(self, groups: list[Group], state: Any) -> list[Any]:
+        seen: list[Any] = [list(map(id, state.values()))]
+        for group in groups:
+            params: list[Tensor] = group["params"]
+            grads = [None if (g := p.grad) is None else (g.dtype, g.is_sparse) for p in params]
+            seen.append((float(group["lr"]) != 0, group["compile"], list(map(id, params)), grads))
+        return seen + [cohort.memory() for cohort in self._compiled]
 
 
 def cohorts(group: Group, params: Iterable[Tensor], state: Any) -> list[Cohort]:

@@ -1,22 +1,21 @@
-"""Rules as compiled kernels: one pass over memory, whatever a rule's number of operations.
+"""Rules compiled by `torch.compile`: one pass over memory, whatever a rule's number of operations.
 
-A kernel takes 1-D tensors of any length, so one compilation serves all parameters. All numbers
-enter in one tensor: a new learning rate compiles nothing.
+A compiled rule takes 1-D tensors of any length, so that one compilation serves all parameters, and
+all numbers in one more tensor, so that a new learning rate compiles nothing.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
-from selftune.optim.engine.cohorts import Bucket, Cohort, Group, State
-from selftune.optim.engine.kernel import Kernel
-from selftune.optim.engine.packing import pieces
+from selftune.optim.engine.cohorts import Bucket, Group, State
 from selftune.optim.engine.precision import Rule
 from selftune.tensor_list import TensorList
 
@@ -24,101 +23,170 @@ Number = float | Tensor
 Way = Callable[[Rule, Bucket, Tensor | None], list[Tensor]]
 # Numbers by name, as they lie in one tensor: how many belong to a name, 0 for one that is alone.
 Layout = tuple[tuple[str, int], ...]
+Constants = tuple[tuple[str, Any], ...]
+
+KEPT = 128  # compiled rules, those used last; each option that is no number has its own
 
 
-def joined(cohort: Cohort) -> list[Bucket]:
-    """The cohort in buckets of one tensor of each kind: those of its pieces.
-
-    What `run_compiled` gives for one has to be written back before the next is asked for.
-    """
-    if cohort.pieces is None:
-        cohort.pieces = pieces(cohort)
-    return [Bucket(group=cohort.group, source=piece, **piece.lists()) for piece in cohort.pieces]
+class NotCompiled(RuntimeError):
+    """The compiler did not compile a rule, or ran it without compiling it."""
 
 
-def run_compiled(
-    how: Way, rule: Rule, parts: list[Bucket], options: Group, numbers: State, ok: Tensor | None
-) -> Iterator[list[Tensor]]:
-    """`how(rule, b, ok)` for the buckets that `joined` made of a cohort, and the sums of each."""
-    device = parts[0].param.tensors[0].device
-    layouts, flat, constants = _laid_out([options, numbers], device)
-    names = tuple(name for name, value in vars(parts[0]).items() if isinstance(value, TensorList))
-    dtypes = tuple(getattr(parts[0], name).tensors[0].dtype for name in names)
-    threads = torch.get_num_threads()  # which a kernel for a CPU takes at its compilation
-    kernel = _kernel(how, rule, device, names, dtypes, layouts, constants, ok is not None, threads)
-    after = (flat,) if ok is None else (flat, ok)
-    for b in parts:
-        b.source.fetch()
-        yield kernel(*(getattr(b, name).tensors[0] for name in names), *after)
+class Call:
+    """`how(rule, b, ok)` for the buckets of a cohort, with these numbers."""
+
+    def __init__(
+        self, how: Way, rule: Rule, b: Bucket, options: Group, numbers: State, ok: Tensor | None
+    ) -> None:
+        device = b.param.tensors[0].device
+        self.names = tuple(
+            name for name, value in b.attributes.items() if isinstance(value, TensorList)
+        )
+        dtypes = tuple(getattr(b, name).tensors[0].dtype for name in self.names)
+        which = how, rule, self.names, dtypes
+        numbers = {n: float(v) if type(v) is int else v for n, v in numbers.items()}
+        read = _options_read(*which, *_laid_out(options), *_laid_out(numbers))
+        options = {name: value for name, value in options.items() if name in read}
+        self.after = [_in_one_tensor([options, numbers], device), *([] if ok is None else [ok])]
+        layouts = *_laid_out(options), *_laid_out(numbers)
+        self.key: Any = device, ok is not None, *which, *layouts
+        self.compiled: Callable[..., list[Tensor]] | None = None
+
+    def __call__(self, b: Bucket) -> list[Tensor]:
+        """The rule's sums. Raises `NotCompiled` with the bucket as it was."""
+        tensors = [getattr(b, name).tensors[0] for name in self.names]
+        try:
+            if self.compiled is None:
+                compiler: Any = cast(Any, torch).compile  # its own types are partly unknown
+                self.compiled = _compiled(compiler, *self.key)
+            return self.compiled(*tensors, *self.after)
+        except (torch.OutOfMemoryError, MemoryError):
+            raise  # of the rule's own work
+        except Exception as error:  # whatever a version of the compiler raises, before it runs
+            _compiled.cache_clear()  # another attempt begins anew
+            raise NotCompiled(_first_line(error)) from error
 
 
-@functools.cache
-def _kernel(
+@functools.lru_cache(maxsize=KEPT)
+def _compiled(
+    compile: Callable[..., Any],
+    device: torch.device,
+    undoable: bool,
     how: Way,
     rule: Rule,
-    device: torch.device,
     names: tuple[str, ...],
     dtypes: tuple[torch.dtype, ...],
-    layouts: tuple[Layout, ...],
-    constants: tuple[Any, ...],
-    undoable: bool,
-    threads: int,
-) -> Kernel:
+    of_group: Layout,
+    group_constants: Constants,
+    of_step: Layout,
+    constants: Constants,
+) -> Callable[..., list[Tensor]]:
     def function(*inputs: Tensor) -> list[Tensor]:
+        if not is_compiling():
+            raise NotCompiled("TORCH_COMPILE_DISABLE is set, or a stance that compiles nothing")
         *tensors, flat, ok = inputs if undoable else (*inputs, None)
         lists = {name: TensorList([tensor]) for name, tensor in zip(names, tensors, strict=True)}
         values = iter(flat.unbind())
         group, numbers = (
             {name: tuple(next(values) for _ in range(n)) if n else next(values) for name, n in row}
-            for row in layouts
+            for row in (of_group, of_step)
         )
-        group.update(constants[0])
-        return how(rule, Bucket(group=group, **lists, **numbers, **dict(constants[1])), ok)
+        group.update(group_constants)
+        return how(rule, Bucket(group=group, **lists, **numbers, **dict(constants)), ok)
 
-    return Kernel(function, _compiler_options(device.type))
+    # torch.compile keeps at most 8 forms of each code object: each rule has its own.
+    function.__code__ = function.__code__.replace(co_name=f"compiled_{rule.__name__}")
+    return compile(function, dynamic=True, fullgraph=True, options=_compiler_options())
 
 
-def _compiler_options(device: str) -> dict[str, Any]:
-    # Without it the compiler leaves out the rounding to bfloat16 that run() compensates.
-    options: dict[str, Any] = {"emulate_precision_casts": True}
-    # The compiler's scheduler is no public interface; in other versions sums are more loops.
-    if device == "cpu" and torch.__version__.startswith("2.13."):
-        from selftune.optim.engine import one_loop
-
-        options.update(one_loop.OPTIONS)
+def _compiler_options() -> dict[str, Any]:
+    options: dict[str, Any] = {
+        # Without it the compiler leaves out the rounding to bfloat16 that run() compensates.
+        "emulate_precision_casts": True,
+        # One code for all numbers of threads.
+        "cpp.dynamic_threads": True,
+    }
+    if hasattr(torch.compiler, "keep_tensor_guards_unsafe"):  # torch has filters of guards
+        options["guard_filter_fn"] = _guards_that_matter
     return options
 
 
-def _laid_out(
-    rows: list[dict[str, Any]], device: torch.device
-) -> tuple[tuple[Layout, ...], Tensor, tuple[Any, ...]]:
-    """Floats (also in sequences) and 0-d tensors in one tensor, and where they lie; all else as
-    constants."""
+def _guards_that_matter(guards: Sequence[Any]) -> list[bool]:
+    """All but the one on torch's global settings, of which the number of threads is one.
+
+    Steps run without gradients, and rules have no operation that depends on another setting.
+    """
+    return [guard.guard_type != "GLOBAL_STATE" for guard in guards]
+
+
+class _Recording(dict[str, Any]):
+    """A group that knows which options were read of it."""
+
+    def __init__(self, options: Group) -> None:
+        super().__init__(options)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+
+@functools.lru_cache(maxsize=KEPT)
+@torch.no_grad()
+def _options_read(
+    how: Way,
+    rule: Rule,
+    names: tuple[str, ...],
+    dtypes: tuple[torch.dtype, ...],
+    of_group: Layout,
+    group_constants: Constants,
+    of_step: Layout,
+    constants: Constants,
+) -> frozenset[str]:
+    """What the rule reads of its group, found by running it on a parameter of one element."""
+    ones = [TensorList([torch.ones(1, dtype=dtype)]) for dtype in dtypes]
+    lists = dict(zip(names, ones, strict=True))
+    one = torch.ones((), dtype=torch.float64)
+    group, numbers = (
+        {name: (one,) * n if n else one for name, n in row} for row in (of_group, of_step)
+    )
+    recording = _Recording({**group, **dict(group_constants)})
+    how(rule, Bucket(group=recording, **lists, **numbers, **dict(constants)), None)
+    return frozenset(recording.read)
+
+
+def _laid_out(row: dict[str, Any]) -> tuple[Layout, Constants]:
+    """Which of these are numbers, also in sequences, and how many; all else as constants."""
+    numbers = {name: value for name, value in row.items() if _varies(value)}
+    layout = tuple((name, _members(value)) for name, value in numbers.items())
+    return layout, tuple((n, v) for n, v in row.items() if n not in numbers)
+
+
+def _members(value: Any) -> int:
+    return len(value) if isinstance(value, tuple | list) else 0  # pyright: ignore
+
+
+def _in_one_tensor(rows: list[dict[str, Any]], device: torch.device) -> Tensor:
+    """The rows' numbers, in their order."""
     # float64 so that 1 - beta keeps its digits.
     dtype = torch.float32 if device.type == "mps" else torch.float64
-    layouts: list[Layout] = []
-    constants: list[Any] = []
     values: list[Any] = []
-    for row in rows:
-        variable: dict[str, Number | Sequence[Number]] = {
-            name: value for name, value in row.items() if _varies(value)
-        }
-        layouts.append(
-            tuple((n, len(v) if isinstance(v, tuple | list) else 0) for n, v in variable.items())
-        )
-        constants.append(tuple((n, v) for n, v in row.items() if n not in variable))
-        for value in variable.values():
-            values.extend(value if isinstance(value, tuple | list) else [value])
+    for value in (value for row in rows for value in row.values() if _varies(value)):
+        values.extend(value if _members(value) else [value])
     # What the host knows goes over in one transfer; what it does not is never read.
     known = [0.0 if isinstance(v, Tensor) and v.device == device else float(v) for v in values]
     flat = torch.tensor(known, dtype=dtype, device=device)
     for i, value in enumerate(values):
         if isinstance(value, Tensor) and value.device == device:
             flat[i] = value
-    return tuple(layouts), flat, tuple(constants)
+    return flat
 
 
 def _varies(value: Any) -> bool:
     if isinstance(value, tuple | list):
         return value not in ((), [])
     return isinstance(value, float | np.floating | Tensor)
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"

@@ -1,25 +1,27 @@
-"""A cohort as kernels take it: large parameters as they are, small ones side by side."""
+"""Large parameters as flat tensors, small ones packed into one flat tensor per cohort."""
 
 from __future__ import annotations
 
-from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from selftune.dtensor import is_sharded
-from selftune.optim.engine.cohorts import Cohort, State, chunks
+from selftune.optim.engine.cohorts import Bucket, Cohort, State, chunks
 from selftune.optim.engine.collectives import plain, plain_grad
 from selftune.optim.engine.precision import LOW_PRECISION
 from selftune.tensor_list import TensorList
 
-# From this size on a kernel's launch is small beside its work.
+# From this size on, calling a compiled rule takes little time beside its work.
 LARGE = 2**16
 # At most this many elements to a pack. On a CPU they then stay in the cache while they are copied,
 # worked on and copied back.
 PACK = 2**22
 PACK_ON_CPU = 2**18
+# A pack of fewer elements ends in zeros up to this length. The compiler makes other code for sums
+# over 4,096 elements or fewer, and again for one element; so it makes one code for all lengths.
+SHORTEST = 2**13
 # Older compilers leave out a rounding that `run` compensates, whatever their options.
 KEEPS_ROUNDING = torch.__version__ >= "2.13"
 
@@ -29,27 +31,27 @@ class Large:
 
     def __init__(self, p: Tensor, state: State, names: list[str]) -> None:
         self.p = p
-        self.taken = Taken(p, state, names)
-        tensors = {"param": plain(p), **{name: plain(state[name]) for name in names}}
-        self.kept = {name: TensorList([tensor.view(-1)]) for name, tensor in tensors.items()}
+        tensors = {"param": p, **{name: state[name] for name in names}}
+        self.lists = {name: TensorList([_flat(tensor)]) for name, tensor in tensors.items()}
 
-    def lists(self) -> dict[str, TensorList]:
-        return {**self.kept, "grad": TensorList([plain_grad(self.p).contiguous().view(-1)])}
+    def read_gradients(self) -> None:
+        self.lists["grad"] = TensorList([_flat(plain_grad(self.p).contiguous())])
 
-    def fetch(self) -> None:
+    def read_parameters(self) -> None:
         pass
 
     def write_back(self) -> None:
-        # The kernel wrote into the parameter's memory; autograd has to know.
+        # The compiled rule wrote into the parameter's memory; autograd has to know.
         torch.autograd.graph.increment_version(self.p)
 
 
 class Pack:
     """Small parameters side by side in one 1-D tensor.
 
-    The members' states become views of the pack's, for good. For each step gradients are copied
-    in, and parameters in and out again. The memory for that is kept, as new memory costs a CPU
-    more than the copies: that of the gradients, and what all packs in turn have for parameters.
+    The members' states become parts of the pack's memory for as long as it lives. For each step
+    gradients are copied in, and parameters in and out again. The memory for that is kept, as new
+    memory costs a CPU more than the copies: that of the gradients for each pack, that of the
+    parameters (`for_params`) once for all packs of a cohort, which take turns.
     """
 
     def __init__(
@@ -58,27 +60,29 @@ class Pack:
         self.members = members
         first = members[0]
         self.are_plain = not is_sharded(first) and not first.is_complex()
+        params, grads = self._params(), self._grads()
+        elements = sum(p.numel() for p in params)
         memory = {
-            "param": for_params[: sum(p.numel() for p in self._params())],
-            "grad": _side_by_side(self._grads()),
+            "param": for_params[: max(elements, SHORTEST)],
             **{name: _side_by_side([plain(state[name]) for state in states]) for name in names},
+            "grad": _side_by_side(grads),
         }
-        self.kept = {name: TensorList([tensor]) for name, tensor in memory.items()}
-        self.params = TensorList(_split(memory["param"], self._params()))
-        self.grads = TensorList(_split(memory["grad"], self._grads()))
+        self.lists = {name: TensorList([tensor]) for name, tensor in memory.items()}
+        self.params = TensorList(_parts(memory["param"], params))
+        self.grads = TensorList(_parts(memory["grad"], grads))
+        ends = [tensor[elements:] for tensor in memory.values()]
+        self.ends = TensorList(ends if elements < SHORTEST else [])
         for name in names:
-            views = _split(memory[name], [plain(state[name]) for state in states])
-            for state, view in zip(states, views, strict=True):
-                state[name] = _like(state[name], view)
-        # Who exchanges states, to have them elsewhere for a while, exchanges those of all.
-        self.taken = Taken(first, states[0], names)
+            parts = _parts(memory[name], [plain(state[name]) for state in states])
+            for state, part in zip(states, parts, strict=True):
+                state[name] = _like(state[name], part)
 
-    def lists(self) -> dict[str, TensorList]:
+    def read_gradients(self) -> None:
         self.grads.copy_(TensorList(self._grads()))
-        return self.kept
 
-    def fetch(self) -> None:
+    def read_parameters(self) -> None:
         self.params.copy_(TensorList(self._params()))
+        self.ends.zero_()
 
     def write_back(self) -> None:
         TensorList(self._params()).copy_(self.params)
@@ -90,29 +94,37 @@ class Pack:
         return [p.grad if self.are_plain else plain_grad(p) for p in self.members]  # pyright: ignore
 
 
-def divided(cohort: Cohort) -> list[Cohort]:
-    """The cohort in parts: what kernels take, each for its types, and what the list path takes."""
+def divided(cohort: Cohort, elementwise: bool) -> list[Cohort]:
+    """The cohort in parts: what is compiled, each for its types, and what the list path takes.
+
+    elementwise: whether all state of a parameter has its shape, whatever that is.
+    """
     alike: dict[Any, list[int]] = {}
     for i, state in enumerate(cohort.states):
         types = tuple(state[name].dtype for name in cohort.names)
-        alike.setdefault((_fits(cohort, i), types), []).append(i)
+        alike.setdefault((_fits(cohort, i, elementwise), types), []).append(i)
     parts: list[Cohort] = []
     for (compiled, _), chosen in alike.items():
         members = [cohort.members[i] for i in chosen]
-        parts.append(Cohort(cohort.group, members, [cohort.states[i] for i in chosen], compiled))
+        part = Cohort(cohort.group, members, [cohort.states[i] for i in chosen], compiled)
+        part.pieces = pieces(part) if compiled else []
+        parts.append(part)
     return parts
 
 
-def _fits(cohort: Cohort, i: int) -> bool:
+def _fits(cohort: Cohort, i: int, elementwise: bool) -> bool:
     p, state = cohort.members[i], cohort.states[i]
     if cohort.sparse or p.is_meta or (p.dtype in LOW_PRECISION and not KEEPS_ROUNDING):
         return False
-    # The list path refuses other devices; a kernel would take an address for one of its own.
+    # The compiler for CPUs warns where float16 meets the bfloat16 of `compensation`.
+    if p.dtype == torch.float16 and p.is_cpu:
+        return False
+    # The list path refuses other devices; compiled code would take an address for one of its own.
     if any(state[name].device != p.device for name in cohort.names):
         return False
-    # Within a pack a kernel knows no bounds, as for a number per tensor or a sample.
+    # In a pack a rule knows no bounds, which it needs for a number per tensor or a sample.
     shapes = {plain(state[name]).shape for name in cohort.names}
-    return _is_large(cohort, i) or shapes <= {plain(p).shape}
+    return _is_large(cohort, i) or (elementwise and shapes <= {plain(p).shape})
 
 
 def _is_large(cohort: Cohort, i: int) -> bool:
@@ -122,7 +134,7 @@ def _is_large(cohort: Cohort, i: int) -> bool:
 
 
 def pieces(cohort: Cohort) -> list[Large | Pack]:
-    """The cohort's parameters as kernels take them."""
+    """The cohort's parameters as compiled rules take them."""
     large = [_is_large(cohort, i) for i in range(len(cohort.members))]
     found: list[Large | Pack] = [
         Large(p, state, cohort.names)
@@ -134,7 +146,8 @@ def pieces(cohort: Cohort) -> list[Large | Pack]:
         return found
     sizes = [plain(cohort.members[i]).numel() for i in small]
     parts = list(chunks(sizes, PACK_ON_CPU if cohort.device.type == "cpu" else PACK))
-    for_params = plain(cohort.members[0]).new_empty(max(sum(sizes[part]) for part in parts))
+    most = max(SHORTEST, *(sum(sizes[part]) for part in parts))
+    for_params = plain(cohort.members[0]).new_empty(most)
     for part in parts:
         members = [cohort.members[i] for i in small[part]]
         states = [cohort.states[i] for i in small[part]]
@@ -142,34 +155,40 @@ def pieces(cohort: Cohort) -> list[Large | Pack]:
     return found
 
 
-class Taken:
-    """A parameter's memory, its gradient's type and its states, when a piece was made of them.
+def buckets(cohort: Cohort) -> list[Bucket]:
+    """The cohort in buckets of one 1-D tensor of each kind, with the present gradients.
 
-    Callers may exchange them.
+    Packs share the memory of parameters: `read_parameters`, the rule and `write_back` of one
+    bucket come before those of the next.
     """
+    for piece in cohort.pieces:
+        piece.read_gradients()
+    return [Bucket(group=cohort.group, source=piece, **piece.lists) for piece in cohort.pieces]
 
-    def __init__(self, p: Any, state: State, names: list[str]) -> None:
-        self.p = p
-        self.state = state
-        self.address = plain(p).data_ptr()
-        self.grad_dtype = p.grad.dtype
-        self.names = names
-        self.tensors = [state[name] for name in names]
 
-    def is_current(self) -> bool:
-        if plain(self.p).data_ptr() != self.address or self.p.grad.dtype != self.grad_dtype:
-            return False
-        return all(map(is_, map(self.state.get, self.names), self.tensors))
+def _flat(tensor: Tensor) -> Tensor:
+    """The same memory in one dimension, and no view: of views the compiler looks at the base."""
+    return plain(tensor).detach().view(-1).detach()
 
 
 def _side_by_side(tensors: list[Tensor]) -> Tensor:
-    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+    missing = max(0, SHORTEST - sum(tensor.numel() for tensor in tensors))
+    return torch.cat([*(tensor.reshape(-1) for tensor in tensors), tensors[0].new_zeros(missing)])
 
 
-def _split(memory: Tensor, like: list[Tensor]) -> list[Tensor]:
-    """What lies side by side, each in its own shape."""
-    parts = torch.split(memory, [tensor.numel() for tensor in like])
-    return [part.view(tensor.shape) for part, tensor in zip(parts, like, strict=True)]
+def _parts(memory: Tensor, like: list[Tensor]) -> list[Tensor]:
+    """What lies side by side, each in its own shape.
+
+    Each has a storage of its own in that memory, so that saving one does not save its neighbours.
+    """
+    storage: Any = memory.untyped_storage()
+    size, end = memory.element_size(), 0
+    parts: list[Tensor] = []
+    for tensor in like:
+        start, end = end, end + tensor.numel() * size
+        part: Any = torch.empty(0, dtype=memory.dtype, device=memory.device)
+        parts.append(part.set_(storage[start:end], 0, tensor.shape))
+    return parts
 
 
 def _like(old: Any, memory: Tensor) -> Tensor:

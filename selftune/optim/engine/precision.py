@@ -32,7 +32,7 @@ def run(rule: Rule, b: Bucket, ok: Tensor | None) -> list[Tensor]:
     """
     if ok is None and not _is_low_precision(b):
         return list(rule(b))
-    old = {name: value for name, value in vars(b).items() if isinstance(value, TensorList)}
+    old = {name: value for name, value in b.attributes.items() if isinstance(value, TensorList)}
     old.pop("grad", None)
     new = {name: value if ok is None else value.clone() for name, value in old.items()}
     worked_on = in_float32(b.given(new))
@@ -59,10 +59,10 @@ def in_float32(b: Bucket) -> Bucket:
     if not _is_low_precision(b):
         return b
     wide = {"param": b.param.to(torch.float32).add_(b.compensation.to(torch.float32))}
-    if "grad" in vars(b):
+    if "grad" in b.attributes:
         wide["grad"] = b.grad.to(torch.float32)
     return b.given(wide)
 
 
 def _is_low_precision(b: Bucket) -> bool:
-    return "compensation" in vars(b)
+    return "compensation" in b.attributes

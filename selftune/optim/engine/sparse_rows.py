@@ -13,11 +13,6 @@ def is_sparse(p: Tensor) -> bool:
     return p.grad is not None and p.grad.is_sparse
 
 
-def kind(grad: Tensor | None) -> int:
-    """0 for no gradient, 1 for a dense one, 2 for a sparse one."""
-    return 0 if grad is None else 1 + grad.is_sparse
-
-
 class Rows:
     """Rows of equally shaped tensors: a parameter and its states."""
 
@@ -31,6 +26,9 @@ class Rows:
             self.index = self.index * size + index
         self.wholes = [tensor.view(-1, *p.shape[dims:]) for tensor in tensors]
         self.parts = [whole[self.index] for whole in self.wholes]
+
+    def read_parameters(self) -> None:
+        pass  # the parts were read as they were made
 
     def write_back(self) -> None:
         for whole, part in zip(self.wholes, self.parts, strict=True):

@@ -95,7 +95,8 @@ def _compiled(
         return how(rule, Bucket(group=group, **lists, **numbers, **dict(constants)), ok)
 
     # torch.compile keeps at most 8 forms of each code object: each rule has its own.
-    function.__code__ = function.__code__.replace(co_name=f"compiled_{rule.__name__}")
+    name = f"compiled_{rule.__qualname__.replace('.', '_')}"
+    function.__code__ = function.__code__.replace(co_name=name)
     return compile(function, dynamic=True, fullgraph=True, options=_compiler_options())
 
 

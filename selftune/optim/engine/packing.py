@@ -63,7 +63,7 @@ class Pack:
         params, grads = self._params(), self._grads()
         elements = sum(p.numel() for p in params)
         memory = {
-            "param": for_params[: max(elements, SHORTEST)],
+            "param": _flat(for_params[: max(elements, SHORTEST)]),
             **{name: _side_by_side([plain(state[name]) for state in states]) for name in names},
             "grad": _side_by_side(grads),
         }

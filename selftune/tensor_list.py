@@ -162,6 +162,22 @@ class TensorList:
             return torch.dot(elements, elements)
         return self.norm() ** 2
 
+    def none_or_nan(self) -> Tensor:
+        """0 if the square of each element is finite, NaN if not: a 0-d tensor."""
+        largest = self.norm(float("inf"))
+        return 0 * largest * largest
+
+    def without_zeros_(self, eps: Scalar) -> TensorList:
+        """Infinity in the place of 0: what is divided by it is 0, also 0 itself.
+
+        eps: what has been added to numbers of 0 or more. Where it is known to be large enough
+        there are no zeros.
+        """
+        if isinstance(eps, Tensor) or eps < 1e-20:
+            for tensor in self.tensors:
+                tensor.masked_fill_(tensor == 0, float("inf"))
+        return self
+
     def norms(self) -> Tensor:
         """The 2-norm of each tensor: one dimension, an entry per tensor."""
         return torch.stack(self._norms(2, None))

@@ -126,7 +126,18 @@ class EMA(Weighted):
     half_life: Length | None = None
     horizon: Length | None = None
 
+    def __new__(cls, *_: Any, **options: Any) -> EMA:
+        if "decay" in options:
+            raise ValueError(f"EMA takes a length and no decay: {_for_decay(options['decay'])}")
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
+        for name in ("half_life", "horizon"):
+            if isinstance(length := getattr(self, name), float) and 0.9 <= length < 1:
+                raise ValueError(
+                    f"{name}={length} of EMA would be {length:.4g} of the whole run, and looks "
+                    f"like a decay: {_for_decay(length)}; for a long window give steps, or 1.0"
+                )
         if self.half_life is not None and self.horizon is not None:
             raise ValueError(
                 f"EMA takes half_life or horizon, got both: {self.half_life} and {self.horizon}"
@@ -221,6 +232,13 @@ class PowerEMA(Weighted):
 
     def retained(self, previous: int, step: int) -> float:
         return (previous / step) ** (self.gamma + 1)
+
+
+def _for_decay(decay: Any) -> str:
+    if not isinstance(decay, float) or not 0 < decay < 1:
+        return "give half_life or horizon, in steps or as a fraction of the run"
+    steps = round((1 + decay) / (1 - decay))
+    return f"write EMA(horizon={steps}) for a decay of {decay} per step"
 
 
 def _check_length(profile: str, name: str, length: Length) -> None:

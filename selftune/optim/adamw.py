@@ -49,7 +49,7 @@ class AdamW(Optimizer):
         eps, weight_decay = b.group["eps"], b.group["weight_decay"]
         b.exp_avg.lerp_(b.grad, 1 - beta1)
         b.exp_avg_sq.mul_(beta2).addcmul_(b.grad, b.grad, value=1 - beta2)
-        denominator = b.exp_avg_sq.div(b.bias_correction2).sqrt_().add_(eps)
+        denominator = b.exp_avg_sq.div(b.bias_correction2).sqrt_().add_(eps).without_zeros_(eps)
         b.param.mul_(1 - b.lr * weight_decay)
         b.param.addcdiv_(b.exp_avg, denominator, value=-b.lr / b.bias_correction1)
         return ()
@@ -96,7 +96,7 @@ class NAdamW(Optimizer):
         eps, weight_decay = b.group["eps"], b.group["weight_decay"]
         b.exp_avg.lerp_(b.grad, 1 - beta1)
         b.exp_avg_sq.mul_(beta2).addcmul_(b.grad, b.grad, value=1 - beta2)
-        denominator = b.exp_avg_sq.div(b.bias_correction2).sqrt_().add_(eps)
+        denominator = b.exp_avg_sq.div(b.bias_correction2).sqrt_().add_(eps).without_zeros_(eps)
         ahead = b.exp_avg.lerp(b.grad, 1 - beta1)
         b.param.mul_(1 - b.lr * weight_decay)
         b.param.addcdiv_(ahead, denominator, value=-b.lr / b.bias_correction1)

@@ -93,9 +93,9 @@ class DAdaptAdaGrad(Optimizer):
     def update(b: Bucket) -> tuple[Tensor, Tensor]:
         eps, p, s, momentum = b.group["eps"], b.param, b.s, b.group["momentum"]
         grad = b.grad.add(p, alpha=b.group["weight_decay"])
-        before = s.dot(s.div(b.alpha.sqrt().add_(eps))), s.norm(1)
+        before = s.dot(s.div(b.alpha.sqrt().add_(eps).without_zeros_(eps))), s.norm(1)
         b.alpha.addcmul_(grad, grad)
-        root = b.alpha.sqrt().add_(eps)
+        root = b.alpha.sqrt().add_(eps).without_zeros_(eps)
         grad.mul_(b.group["d"] * b.lr)
         grad_sq = grad.dot(grad.div(root)) * b.ratio
         s.add_(grad, alpha=b.ratio)

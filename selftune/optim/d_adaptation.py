@@ -194,12 +194,12 @@ class DAdaptAdam(Optimizer):
         eps, p = b.group["eps"], b.param
         dlr = b.group["d"] * b.lr
         grad = b.grad.mul(dlr)
-        numerator = grad.dot(b.s.div(b.exp_avg_sq.sqrt().add_(eps))) * b.ratio
+        numerator = grad.dot(b.s.div(b.exp_avg_sq.sqrt().add_(eps).without_zeros_(eps))) * b.ratio
         b.exp_avg.mul_(beta1).add_(grad, alpha=b.ratio * (1 - beta1))
         b.exp_avg_sq.mul_(beta2).addcmul_(b.grad, b.grad, value=1 - beta2)
         b.s.lerp_(grad, 1 - b.beta3)
         p.mul_(1 - dlr * (b.ratio * b.group["weight_decay"]))
-        p.addcdiv_(b.exp_avg, b.exp_avg_sq.sqrt().add_(eps), value=-1)
+        p.addcdiv_(b.exp_avg, b.exp_avg_sq.sqrt().add_(eps).without_zeros_(eps), value=-1)
         return numerator, b.s.norm(1) * b.ratio
 
     @staticmethod

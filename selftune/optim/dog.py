@@ -167,6 +167,10 @@ class LDoG(OverGradients):
         numbers = {name: torch.zeros((), dtype=p.dtype, device=p.device) for name in names}
         return {"p0": p.detach().clone(), **numbers}
 
+    @staticmethod
+    def measure(b: Bucket) -> tuple[Tensor]:
+        return (gradient(b).norm() ** 2,)  # where it is not finite, no tensor's may be used
+
     def prepare(self, *sums: Tensor) -> None:
         # Sums over tensors, where `measure` gives sums over buckets.
         for cohort in self._cohorts:

@@ -16,15 +16,21 @@ from selftune.optim.engine.checkpoints import METHOD, method_of, restoring
 from selftune.optim.engine.cohorts import Bucket, Cohort, Group, State, Watch, cohorts
 from selftune.optim.engine.collectives import Shards, hidden_partition, total
 from selftune.optim.engine.compiled import Call, NotCompiled, Way
-from selftune.optim.engine.construction import OptimizerType, check_parameters, for_users
+from selftune.optim.engine.construction import (
+    OptimizerType,
+    check_parameters,
+    check_views,
+    for_users,
+)
 from selftune.optim.engine.evaluation_weights import EvaluationWeights
 from selftune.optim.engine.foreign_checkpoints import in_our_form
 from selftune.optim.engine.loss import needed, with_mean
 from selftune.optim.engine.options import check_names, check_types, options_of, options_of_all
 from selftune.optim.engine.precision import LOW_PRECISION, Rule, look, run, uncompiled
 from selftune.optim.engine.remarks import remark
-from selftune.optim.engine.skipped_steps import Verdict, count_skip
+from selftune.optim.engine.skipped_steps import Verdict, count_skip, known_at_once
 from selftune.optim.engine.sparse_rows import is_sparse
+from selftune.optim.engine.step_guard import guarded
 
 Part = tuple[Cohort, list[Bucket]]
 Sums = tuple[Shards, list[Tensor]]  # of one bucket, and how its parameters are sharded
@@ -124,6 +130,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         return loss
 
     @uncompiled
+    @guarded
     def _step(self, loss: Any) -> None:
         self.settle()
         stepping = self._stepping()
@@ -132,6 +139,8 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         self._require_training_weights()
         parts = [(cohort, self._buckets(cohort)) for cohort in stepping]
         finite, *measured = self._look_at_gradients(parts, loss)
+        if known_at_once(finite) and not finite.isfinite():
+            finite = self._looked_at_again(stepping, measured)
         verdict = self._decide(finite, stepping)
         if verdict.skipped:
             return
@@ -220,6 +229,19 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
                 for b in cohort.buckets(grads=False)
             ]
         self.estimate(*total(sums, self.partition))
+
+    def _looked_at_again(self, stepping: list[Cohort], measured: list[Tensor]) -> Tensor:
+        """Whether every gradient has a finite square, and so have the rule's sums.
+
+        The sum that was looked at may exceed the largest number where each of its terms does not.
+        """
+        terms = [
+            (cohort.shards, [b.grad.none_or_nan()])
+            for cohort in stepping
+            for b in cohort.buckets(grads=True)
+        ]
+        (finite,) = total(terms, self.partition)
+        return sum((0 * number for number in measured), start=finite)
 
     @property
     def verdict(self) -> Verdict | None:
@@ -333,8 +355,8 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         group.setdefault("skipped_steps", 0)
         group[METHOD] = method_of(type(self))
         try:
-            check_names(type(self), Optimizer, group)
-            self._check_values(group)
+            check_views(group["params"])
+            self.check_group(group)
             self._require_known_partition(group)
         except ValueError:
             self.param_groups.pop()
@@ -342,9 +364,22 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         self._watch = None
         self._remark_on_lr()
 
-    def _check_values(self, group: Group) -> None:
+    def check_group(self, group: Group) -> None:
+        """Raise ValueError for an option that no rule reads, or out of its range."""
+        check_names(type(self), Optimizer, group)
         check_types(type(self), group)
         self.check(group)
+
+    @property
+    def averages(self) -> bool:
+        """Whether the method is Schedule-Free: it is judged at another place than it trains at."""
+        return type(self).to_evaluation is not Optimizer.to_evaluation
+
+    def fitting_state(self, p: Tensor, group: Group) -> tuple[State, State]:
+        """A new state of the parameter, without memory, and the present one."""
+        return self._new_state(torch.empty(p.shape, dtype=p.dtype, device="meta"), group), (
+            self.state.get(p) or {}
+        )
 
     def _remark_on_lr(self) -> None:
         """Say it once if the newest group's lr looks like one for an optimizer that needs one."""
@@ -392,7 +427,8 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
             with restoring(self, self._new_state):
                 super().load_state_dict(own)
             for group in self.param_groups:
-                self._check_values(group)
+                check_types(type(self), group)
+                self.check(group)
         except Exception:
             self.state, self.param_groups = before
             self._watch = None
@@ -410,6 +446,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         self.defaults.pop("differentiable", None)  # torch adds it when it restores
         self._watch = None
         self._at_evaluation = False  # the groups say it
+        vars(self).pop("_guard", None)
 
 
 @functools.cache

@@ -125,7 +125,8 @@ class Prodigy(Optimizer):
         b.s.mul_(b.beta3).add_(grad.every(slice_p), alpha=d * (in_s / d0))
         denominator = b.s.norm(1) * b.ratio
         # d eps with the d of this step, as in the paper; prodigyopt takes the next d.
-        direction = b.exp_avg.div(b.exp_avg_sq.sqrt().add_(d * b.group["eps"]))
+        root = b.exp_avg_sq.sqrt().add_(d * b.group["eps"]).without_zeros_(b.group["eps"])
+        direction = b.exp_avg.div(root)
         p.mul_(1 - step_size * b.group["weight_decay"]).add_(direction, alpha=-step_size)
         return numerator, denominator
 

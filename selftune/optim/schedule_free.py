@@ -225,7 +225,7 @@ def _adam_step(b: Bucket) -> tuple[()]:
     if "exp_avg" in b.attributes:
         grad = b.exp_avg.lerp_(grad, 1 - momentum).div(b.momentum_correction)
     b.exp_avg_sq.mul_(beta2).addcmul_(b.grad, b.grad, value=1 - beta2)
-    denominator = b.exp_avg_sq.div(b.bias_correction).sqrt_().add_(eps)
+    denominator = b.exp_avg_sq.div(b.bias_correction).sqrt_().add_(eps).without_zeros_(eps)
     decay_at = b.group["decay_at"]
     decayed = y if decay_at == "y" else z if decay_at == "z" else y.lerp(z, b.toward_x)
     move(b, grad.div(denominator).add_(decayed, alpha=b.group["weight_decay"]))

@@ -152,7 +152,8 @@ class ScheduleFreePlus(Optimizer):
         y = b.param
         b.exp_avg.lerp_(b.grad, 1 - beta1)
         b.exp_avg_sq.mul_(beta2).addcmul_(b.grad, b.grad, value=1 - beta2)
-        root = b.exp_avg_sq.div(b.bias_correction2).sqrt_().add_(b.group["eps"])
+        eps = b.group["eps"]
+        root = b.exp_avg_sq.div(b.bias_correction2).sqrt_().add_(eps).without_zeros_(eps)
         adam = b.exp_avg.div(b.bias_correction1).div_(root)
         move(b, adam.add_(y, alpha=b.lr * b.group["weight_decay"]))
         return ()

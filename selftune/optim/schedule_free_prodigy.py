@@ -137,6 +137,7 @@ class ScheduleFreeProdigy(Optimizer):
         b.s.mul_(b.beta3).add_(grad.every(slice_p), alpha=d * (in_s / d0))
         denominator = b.s.norm(1) * b.ratio
         root = b.exp_avg_sq.div(b.bias_correction).sqrt_().add_(d * b.group["eps"])
+        root.without_zeros_(b.group["eps"])
         move(b, grad.div_(root).add_(y, alpha=b.group["weight_decay"]))
         return numerator, denominator
 

@@ -51,6 +51,12 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
     _counted: Sequence[tuple[Cohort, State]] = ()
 
     def __init__(self, base: torch.optim.Optimizer, beta: float = 0.9, r: float = 0.0) -> None:
+        if not isinstance(base, torch.optim.Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
+            what = f"the class {base.__name__}" if isinstance(base, type) else type(base).__name__
+            raise ValueError(
+                f"ScheduleFree takes an optimizer, got {what}: "
+                "write ScheduleFree(torch.optim.AdamW(model.parameters(), lr=1e-3))"
+            )
         ours = isinstance(base, Optimizer)
         averages = ours and type(base).to_evaluation is not Optimizer.to_evaluation
         if averages or isinstance(base, ScheduleFree | torch.optim.LBFGS):

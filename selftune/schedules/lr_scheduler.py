@@ -32,8 +32,16 @@ class ScheduleLR(LRScheduler):
         last_epoch: int = -1,
         on_mismatch: str = "error",
     ) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise ValueError(
+                "ScheduleLR takes the optimizer first: ScheduleLR(optimizer, schedule); "
+                f"got a {type(optimizer).__name__}"
+            )
         if not isinstance(schedule, Schedule):
-            raise ValueError(f"schedule must be a selftune Schedule, got {schedule!r}")
+            raise ValueError(
+                "schedule must be one of selftune.schedules, such as cosine(total_steps), "
+                f"got a {type(schedule).__name__}"
+            )
         if on_mismatch not in ON_MISMATCH:
             raise ValueError(f"on_mismatch is one of {', '.join(ON_MISMATCH)}, got {on_mismatch!r}")
         self.schedule = schedule

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import ParamSpec
+
+from torch.optim import Optimizer
 
 from selftune.plain_numbers import exact
 from selftune.schedules.form import Table
@@ -20,15 +24,36 @@ from selftune.schedules.shapes import (
     Trapezoid,
 )
 
+Arguments = ParamSpec("Arguments")
+
+
+def _of_steps(schedule: Callable[Arguments, Schedule]) -> Callable[Arguments, Schedule]:
+    """The function, which says how a schedule and an optimizer are joined if it is given one."""
+
+    @functools.wraps(schedule)
+    def of_steps(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Schedule:
+        if any(isinstance(value, Optimizer) for value in (*args, *kwargs.values())):
+            name = schedule.__name__
+            raise ValueError(
+                f"{name} takes numbers of steps, got an optimizer: "
+                f"ScheduleLR(optimizer, {name}(...)) joins the two"
+            )
+        return schedule(*args, **kwargs)
+
+    return of_steps
+
+
 # In the docstrings, s is the fraction of the run that is over. `end` is what remains of the peak
 # at the end of the run, a fraction of it.
 
 
+@_of_steps
 def constant(total_steps: int | None = None) -> Schedule:
     """No decay."""
     return Schedule(Constant(1.0), total_steps)
 
 
+@_of_steps
 def linear(total_steps: int, end: float = 0.0) -> Schedule:
     """Decay in a straight line, 1 - s: the best of all for constant gradient norms.
 
@@ -38,6 +63,7 @@ def linear(total_steps: int, end: float = 0.0) -> Schedule:
     return Schedule(Linear(end), total_steps)
 
 
+@_of_steps
 def cosine(total_steps: int, end: float = 0.0) -> Schedule:
     """Decay along half a cosine, (1 + cos pi s) / 2.
 
@@ -46,11 +72,13 @@ def cosine(total_steps: int, end: float = 0.0) -> Schedule:
     return Schedule(Cosine(end), total_steps)
 
 
+@_of_steps
 def polynomial(total_steps: int, power: float, end: float = 0.0) -> Schedule:
     """Decay as (1 - s)^power."""
     return Schedule(Polynomial(power, end), total_steps)
 
 
+@_of_steps
 def rex(total_steps: int, beta: float = 0.5, end: float = 0.0) -> Schedule:
     """Decay as (1 - s) / (1 - beta s): above the straight line, and steeper at the end.
 
@@ -60,6 +88,7 @@ def rex(total_steps: int, beta: float = 0.5, end: float = 0.0) -> Schedule:
     return Schedule(Rex(beta, end), total_steps)
 
 
+@_of_steps
 def inverse_sqrt(timescale: float, total_steps: int | None = None) -> Schedule:
     """Decay as sqrt(timescale / (timescale + step)), which needs no end.
 
@@ -68,6 +97,7 @@ def inverse_sqrt(timescale: float, total_steps: int | None = None) -> Schedule:
     return Schedule(InverseSqrt(timescale), total_steps)
 
 
+@_of_steps
 def power(hold_steps: float, exponent: float, total_steps: int | None = None) -> Schedule:
     """The peak for `hold_steps`, then decay as (number of steps / hold_steps)^-exponent.
 
@@ -77,6 +107,7 @@ def power(hold_steps: float, exponent: float, total_steps: int | None = None) ->
     return Schedule(Power(hold_steps, exponent), total_steps)
 
 
+@_of_steps
 def wsd(
     total_steps: int, cooldown: int | float = 0.2, shape: str = "linear", end: float = 0.0
 ) -> Schedule:
@@ -91,6 +122,7 @@ def wsd(
     return Schedule(Trapezoid(exact(cooldown), shape, end), total_steps)
 
 
+@_of_steps
 def one_cycle(
     total_steps: int, rise: float = 0.3, start: float = 1 / 25, end: float = 1 / 25e4
 ) -> Schedule:
@@ -102,11 +134,13 @@ def one_cycle(
     return Schedule(OneCycle(rise, start, end), total_steps)
 
 
+@_of_steps
 def step(total_steps: int, drops: Mapping[float, float]) -> Schedule:
     """Multiplied by a factor at fractions of the run: {0.5: 0.1, 0.75: 0.1}."""
     return Schedule(Steps(tuple(sorted(drops.items()))), total_steps)
 
 
+@_of_steps
 def from_factors(factors: Iterable[float], end: float | None = None) -> Schedule:
     """One multiplier a step; resampled, straight lines between them.
 

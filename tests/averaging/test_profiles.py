@@ -266,3 +266,16 @@ def test_a_profile_without_a_rule_cannot_be_made():
 def test_bad_options_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize(("decay", "horizon"), [(0.9, 19), (0.999, 1999), (0.9999, 19999)])
+def test_a_decay_in_the_place_of_a_length_is_told_its_horizon(decay, horizon):
+    for wrong in (
+        lambda: EMA(decay),
+        lambda: EMA(half_life=decay),
+        lambda: EMA(horizon=decay),
+        lambda: EMA(decay=decay),
+    ):
+        with pytest.raises(ValueError, match=rf"EMA\(horizon={horizon}\) for a decay of {decay}"):
+            wrong()
+    assert EMA(horizon=horizon).retained(10**6, 10**6 + 1) == pytest.approx(decay)

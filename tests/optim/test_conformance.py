@@ -7,6 +7,9 @@ from contract import every_optimizer
 
 from benchmarks.conformance import CHECKS, Make
 
+# Some runs have a schedule that decays, which averaging methods remark on.
+pytestmark = pytest.mark.filterwarnings("ignore:.* averages in the place of a decaying")
+
 
 # torch.distributed.checkpoint says that there is one process only.
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")

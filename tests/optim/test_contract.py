@@ -93,6 +93,7 @@ def test_a_step_with_lr_0_changes_nothing(cls, steps, gradient):
 
 
 @every_class
+@pytest.mark.filterwarnings("ignore:.* averages in the place of a decaying schedule")
 def test_an_lr_in_a_tensor_is_a_number_like_any_other(cls):
     params, others = weights(), weights()
     optimizer = cls(params, lr=torch.tensor(0.5))
@@ -483,6 +484,7 @@ SCHEDULERS = {
 
 @every_optimizer
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.filterwarnings("ignore:.* averages in the place of a decaying schedule")
 def test_a_torch_scheduler_sets_lr_as_one_would_by_hand(cls, scheduler):
     params, others = weights(), weights()
     scheduled, by_hand = cls(params), cls(others)

@@ -18,6 +18,9 @@ from torch import Tensor
 
 from selftune import optim
 
+# Some runs have a schedule that decays, which averaging methods remark on.
+pytestmark = pytest.mark.filterwarnings("ignore:.* averages in the place of a decaying")
+
 STEPS = 100
 
 

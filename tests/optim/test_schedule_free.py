@@ -9,6 +9,9 @@ from torch import Tensor
 
 from selftune.optim import ScheduleFreeAdamW, ScheduleFreeRAdam, ScheduleFreeSGD
 
+# Some runs have a schedule that decays, which averaging methods remark on.
+pytestmark = pytest.mark.filterwarnings("ignore:.* averages in the place of a decaying")
+
 
 def classes(*members: type):
     return pytest.mark.parametrize("cls", members, ids=lambda cls: cls.__name__)

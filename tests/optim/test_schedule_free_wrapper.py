@@ -352,3 +352,9 @@ def test_a_base_that_cannot_be_wrapped_is_refused(base):
 def test_an_option_out_of_range_is_refused_by_name(options, message):
     with pytest.raises(ValueError, match=message):
         wrapped(BASES["SGD"], **options)
+
+
+@pytest.mark.parametrize("base", [torch.optim.AdamW, [torch.ones(1)], torch.nn.Linear(1, 1)])
+def test_what_is_no_optimizer_is_refused_with_the_right_form(base):
+    with pytest.raises(ValueError, match=r"takes an optimizer, got .*ScheduleFree\(torch"):
+        ScheduleFree(base)

@@ -26,6 +26,7 @@ def test_the_lr_of_a_step_is_the_peak_times_the_multiplier():
     assert run(ScheduleLR(one_weight(), schedule), 13) == [0.5 * schedule(t) for t in range(13)]
 
 
+@pytest.mark.filterwarnings("ignore:.* averages in the place of a decaying")
 @pytest.mark.parametrize("build", [torch.optim.AdamW, AdamW, ScheduleFreeAdamW, Prodigy])
 def test_it_drives_any_optimizer(build):
     p = torch.ones(3, requires_grad=True)
@@ -177,10 +178,20 @@ def test_the_state_of_another_scheduler_is_refused():
 
 
 def test_anything_but_a_schedule_is_refused():
-    with pytest.raises(ValueError, match="must be a selftune Schedule"):
+    with pytest.raises(ValueError, match=r"must be one of selftune.schedules"):
         ScheduleLR(one_weight(), lambda step: 1.0)  # pyright: ignore[reportArgumentType]
 
 
 def test_an_unknown_way_to_resume_is_refused():
     with pytest.raises(ValueError, match="on_mismatch is one of error, given, saved, got 'new'"):
         ScheduleLR(one_weight(), constant(), on_mismatch="new")
+
+
+def test_optimizer_and_schedule_in_the_wrong_order_are_told_the_right_one():
+    with pytest.raises(ValueError, match=r"takes the optimizer first.*got a Schedule$"):
+        ScheduleLR(linear(10), one_weight())  # pyright: ignore[reportArgumentType]
+
+
+def test_an_optimizer_given_to_a_schedule_is_told_how_they_are_joined():
+    with pytest.raises(ValueError, match=r"got an optimizer: ScheduleLR\(optimizer, linear"):
+        linear(one_weight(), 100)  # pyright: ignore[reportArgumentType]

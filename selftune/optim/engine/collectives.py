@@ -28,7 +28,8 @@ def plain_grad(p: Any) -> Tensor:
     # Tensor parallelism leaves partial sums as the gradients of what every rank holds whole.
     if is_sharded(grad) and grad.placements != p.placements:
         grad = grad.redistribute(placements=p.placements)
-    return plain(grad)
+    # A gradient may be the conjugate or the negative of the memory behind it, without a copy.
+    return plain(own_part(grad).resolve_conj().resolve_neg())
 
 
 def shards(tensor: Any) -> Shards:

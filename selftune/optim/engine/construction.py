@@ -15,7 +15,8 @@ from selftune.optim.engine.options import own_options
 PARTS_OF_A_RULE = {
     *("check", "init_state", "advance", "measure", "prepare", "update", "rest", "estimate"),
     *("to_training", "to_evaluation", "weight", "verdict", "partition"),
-    *("takes_loss", "takes_sparse", "finds_step_size", "always"),
+    *("takes_loss", "takes_sparse", "finds_step_size", "always", "averages"),
+    *("check_group", "fitting_state"),
     *("profile_hook_step", "OptimizerPreHook", "OptimizerPostHook"),  # torch's own
 }
 
@@ -50,6 +51,15 @@ class OptimizerType(ABCMeta):
 def for_users(names: Iterable[str]) -> list[str]:
     """The names without those of a rule's parts."""
     return [name for name in names if name not in PARTS_OF_A_RULE]
+
+
+def check_views(params: Iterable[Any]) -> None:
+    """Raise ValueError for a parameter that is a view by another sign, which no step can write."""
+    if any(p.is_conj() or p.is_neg() for p in params):
+        raise ValueError(
+            "a parameter is a conjugate or a negative view, which cannot be written in place: "
+            "give p.resolve_conj().resolve_neg() to the model, and that to the optimizer"
+        )
 
 
 def check_parameters(name: str, params: Any) -> None:

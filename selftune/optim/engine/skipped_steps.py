@@ -70,7 +70,8 @@ def count_skip(name: str, groups: list[Group]) -> None:
     if groups[0]["skipped_steps"] == 0:
         remark(
             f"{name} skipped a step: a gradient, its square, or a needed loss was not finite. "
-            'Further skipped steps are only counted, in param_groups[0]["skipped_steps"].'
+            'Further ones are counted in param_groups[0]["skipped_steps"], and reported when 10 of '
+            "them come in a row."
         )
     for group in groups:
         group["skipped_steps"] += 1

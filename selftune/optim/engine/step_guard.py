@@ -1,0 +1,105 @@
+"""What is looked at around each step: options that changed, skips in a row, shapes of states."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from selftune.optim.engine.checkpoints import require_shape
+from selftune.optim.engine.options import is_number
+from selftune.optim.engine.remarks import remark
+from selftune.step_hooks import skipped_steps
+
+# A Schedule-Free method's lr below this share of its peak is taken for one that decays.
+DECAYED = 0.9
+# So many skipped steps in a row are reported; then ten times as many, and so on.
+IN_A_ROW = 10
+
+
+def guarded(step: Callable[..., None]) -> Callable[..., None]:
+    """The `_step` of an optimizer of ours with what is looked at before and after it."""
+
+    @functools.wraps(step)
+    def guarded_step(optimizer: Any, *args: Any) -> None:
+        attributes: dict[str, Any] = optimizer.__dict__
+        guard: Guard = attributes.setdefault("_guard", Guard(optimizer))
+        guard.look_at_options(optimizer)
+        try:
+            step(optimizer, *args)
+        except RuntimeError:
+            _name_misfit(optimizer)
+            raise
+        guard.look_at_skips(optimizer)
+
+    return guarded_step
+
+
+class Guard:
+    """Of one optimizer: its options at the last step, and how many steps in a row it skipped."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.options: list[list[Any]] = []
+        self.peaks: list[float] = []
+        self.has_remarked = False
+        self.skipped = skipped_steps(optimizer)
+        self.in_a_row = 0
+        self.next_report = IN_A_ROW
+
+    def look_at_options(self, optimizer: Any) -> None:
+        """Raise ValueError for an option that was set out of its range since the last step."""
+        groups: list[dict[str, Any]] = optimizer.param_groups
+        options = [
+            [len(g), *(g.get(name) for name in optimizer.defaults if name != "lr")] for g in groups
+        ]
+        for i, group in enumerate(groups):
+            lr = group["lr"]
+            if not is_number(lr) or not 0 <= float(lr) < math.inf or options != self.options:
+                try:
+                    optimizer.check_group(group)
+                except ValueError as error:
+                    raise ValueError(f"{error} (in param_groups[{i}])") from None
+        self.options = options
+        if optimizer.averages and not self.has_remarked:
+            self._look_for_decay(type(optimizer).__name__, [float(g["lr"]) for g in groups])
+
+    def _look_for_decay(self, name: str, lrs: list[float]) -> None:
+        if len(self.peaks) != len(lrs):
+            self.peaks = lrs
+        self.peaks = list(map(max, self.peaks, lrs))
+        for i, (lr, peak) in enumerate(zip(lrs, self.peaks, strict=True)):
+            if 0 < lr < DECAYED * peak and not self.has_remarked:
+                self.has_remarked = True
+                remark(
+                    f"{name} averages in the place of a decaying schedule, but the lr of "
+                    f"param_groups[{i}] has gone down from {peak:g} to {lr:g}: leave it at its "
+                    "peak after the warm-up"
+                )
+
+    def look_at_skips(self, optimizer: Any) -> None:
+        """Report skipped steps that come in a row: then nothing is learnt."""
+        before, self.skipped = self.skipped, skipped_steps(optimizer)
+        self.in_a_row = self.in_a_row + 1 if self.skipped > before else 0
+        if not self.in_a_row:
+            self.next_report = IN_A_ROW
+        if self.in_a_row == self.next_report:
+            self.next_report *= 10
+            remark(
+                f"{type(optimizer).__name__} has skipped {self.in_a_row} steps in a row, and "
+                "learns nothing: gradients are not finite. torch.autograd.set_detect_anomaly "
+                "finds where they come from; weights that are not finite have to be restored"
+            )
+
+
+def _name_misfit(optimizer: Any) -> None:
+    """After an error of torch's: raise ValueError if a state has not its parameter's shape."""
+    for g, group in enumerate(optimizer.param_groups):
+        for i, p in enumerate(group["params"]):
+            fitting, present = optimizer.fitting_state(p, group)
+            for name, own in fitting.items():
+                if isinstance(own, Tensor) and isinstance(present.get(name), Tensor):
+                    label = f"param_groups[{g}]['params'][{i}]"
+                    require_shape(present[name], own, name, label)

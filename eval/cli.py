@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import NoReturn, TypeVar
 
@@ -44,6 +44,13 @@ def one(name: str, known: Mapping[str, T], kind: str, besides: str = "") -> T:
     nearest = get_close_matches(name, known, n=1, cutoff=0.4)
     meant = f"did you mean {nearest[0]}? " if nearest else ""
     raise ValueError(f"unknown {kind} {name!r}; {meant}accepted: {', '.join(known)}{besides}")
+
+
+def refuse_namesakes(names: Sequence[str], kind: str, remedy: str) -> None:
+    """Raise ValueError if a name occurs twice; remedy: what to rename."""
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two {kind} are called {name!r}; rename {remedy}")
 
 
 def in_a_line(error: BaseException) -> str:

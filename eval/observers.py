@@ -1,4 +1,6 @@
-"""What rides along a training run without touching it: averages of its weights, a recorder."""
+"""What rides along a training run without touching it: averages of its weights, a recorder of
+norms, and the numbers of the optimizer's groups.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +8,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from selftune.averaging import Profile, WeightAverage
 from selftune.schedules import GradientNorms, NormLog
@@ -41,13 +44,16 @@ class Riding:
         self._recorder: GradientNorms | None = None
         self._averages: dict[str, WeightAverage] = {}
         self._model: nn.Module | None = None
+        self._optimizer: Optimizer | None = None
+        self._numbers: list[tuple[int, dict[str, float]]] = []
         self._curves: dict[str, list[tuple[int, float]]] = {name: [] for name in along.averages}
         self._tests: dict[str, float] = {}
 
     def build(self, model: nn.Module, num_steps: int) -> Built:
         """What the method builds, followed from its first step on."""
         optimizer, scheduler, weights = self._build(model, num_steps)
-        self._model = model
+        self._model, self._optimizer = model, optimizer
+        self._numbers.append((0, _numbers(optimizer)))
         for name, profile in self._along.averages.items():
             self._averages[name] = WeightAverage(model, profile, total_steps=self._steps)
             self._averages[name].attach(optimizer)
@@ -56,7 +62,9 @@ class Riding:
         return optimizer, scheduler, weights
 
     def judge(self, evaluation: Evaluation) -> None:
-        """Judge the averages where the run is being judged."""
+        """Judge the averages where the run is being judged, and read the groups' numbers."""
+        assert self._optimizer is not None
+        self._numbers.append((evaluation.step, _numbers(self._optimizer)))
         for name, average in self._averages.items():
             if evaluation.diverged or not average.folds:  # it holds nothing before its start
                 continue
@@ -68,8 +76,9 @@ class Riding:
                 self._tests[name] = evaluation.at(weights, "test")
 
     def results(self, metric: Metric) -> Record:
-        """For the trial's record; nothing if nothing rode along."""
-        found: Record = {}
+        """For the trial's record: what moved in the groups, and what rode along."""
+        moved = _moved(self._numbers)
+        found: Record = {"param_groups": moved} if moved else {}
         if self._along.averages:
             found["averages"] = {
                 name: {
@@ -83,6 +92,37 @@ class Riding:
         if self._recorder is not None:
             found["norms"] = to_json(self._recorder.log)
         return found
+
+
+def _numbers(optimizer: Optimizer) -> dict[str, float]:
+    """All numbers in the groups: "d", and "d[1]" where the second group has another one."""
+    found: dict[str, float] = {}
+    for index, group in enumerate(optimizer.param_groups):
+        for name, value in group.items():
+            if isinstance(value, Tensor):
+                value = value.item() if value.numel() == 1 else None
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                value = float(value)
+                found[f"{name}[{index}]" if index else name] = value
+    return found
+
+
+def _moved(numbers: list[tuple[int, dict[str, float]]]) -> dict[str, list[list[float | None]]]:
+    """The curves of the numbers that a run moved: schedules' learning rates, estimates such as d.
+
+    A group whose curve is the first one's is left out.
+    """
+    names = dict.fromkeys(name for _, at_step in numbers for name in at_step)
+    curves = {
+        name: [[step, _short(found[name])] for step, found in numbers if name in found]
+        for name in names
+    }
+    return {
+        name: curve
+        for name, curve in curves.items()
+        if any(value != curve[0][1] for _, value in curve)
+        and (("[" not in name) or curve != curves.get(name.partition("[")[0]))
+    }
 
 
 def to_json(log: NormLog) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .progress import Progress
 from .results import Record, Results, key
+from .rules import rules_of
 from .runner import run
 from .trial import Trial
 
@@ -64,8 +65,9 @@ def refuse_other_rules(trials: Iterable[Trial], records: Iterable[Record], path:
     for record in records:
         workload, method = record["workload"], record["method"]
         now = for_all | for_workload.get(workload, {}) | for_method.get(method, {})
+        rules = rules_of(record)
         for name, value in now.items():
-            before = record["rules"][name]
+            before = rules[name]
             if before != value:
                 raise ValueError(
                     f"{path} holds {method} on {workload} with {name} {before!r}, not {value!r}; "

@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
+from .overfitting import remark
+from .rules import rules_of
 from .scoring import Clock, Record, Standing, median_time, rank, time_to_target
 
 # Trials compete when these agree; the seed may differ, it only chooses the sample.
-COMPARABLE = ("budget", "step_hint", "target", "metric", "higher_is_better", "data")
+COMPARABLE = ("budget", "step_hint", "target", "metric", "higher_is_better", "data", "code")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Entrant:
     def any_trial(self) -> Record:
         return next(trial for trials in self.trials.values() for trial in trials)
 
+    @property
+    def missing(self) -> int:
+        """Trials of the plan that have no record."""
+        return self.num_studies * len(self.trials) - sum(map(len, self.trials.values()))
+
     def hits(self, workload: str) -> int:
         return sum(time_to_target(trial, "steps") < inf for trial in self.trials[workload])
 
@@ -42,12 +49,13 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Pool:
-    """Entrants scored together, best first."""
+    """Entrants scored together, best first, and those that ran only a part of the plan."""
 
     rules: Mapping[str, Mapping[str, Any]]  # by workload, in the tables' order
     entrants: tuple[Entrant, ...]
     steps: Mapping[str, Standing]  # by entrant's name
     notes: tuple[str, ...]  # what a reader must know before comparing two rows
+    unranked: tuple[Entrant, ...] = ()  # shown, but in nobody's score
 
     @property
     def workloads(self) -> list[str]:
@@ -90,7 +98,7 @@ def assemble(run: Sequence[Record], baselines: Sequence[Record], order: Sequence
     names = {record["workload"] for record in run}
     workloads = sorted(names, key=lambda name: (_position(name, order), name))
     rules = {
-        workload: next(r["rules"] for r in run if r["workload"] == workload)
+        workload: next(rules_of(r) for r in run if r["workload"] == workload)
         for workload in workloads
     }
     mine = _entrants(run, workloads, recorded=False)
@@ -99,12 +107,20 @@ def assemble(run: Sequence[Record], baselines: Sequence[Record], order: Sequence
     theirs = _entrants(usable, workloads, recorded=True)
     taken = {entrant.method for entrant in theirs}
     mine = [replace(e, name=f"{e.name} (yours)") if e.method in taken else e for e in mine]
-    entrants = {entrant.name: entrant for entrant in (*mine, *theirs)}
+    everyone = (*mine, *theirs)
+    # Where nobody is complete, all have the trials that they lack counted as misses.
+    ranked = [e for e in everyone if not e.missing] or everyone
+    unranked = tuple(e for e in everyone if e not in ranked)
+    entrants = {entrant.name: entrant for entrant in ranked}
     steps = rank({name: e.median_times("steps") for name, e in entrants.items()})
-    if len(workloads) < len(order):
-        notes.insert(0, f"the scores are over {len(workloads)} of {len(order)} workloads only")
-    notes = [*notes, *_differences(mine, theirs), *map(_incomplete, entrants.values())]
-    return Pool(rules, tuple(entrants[name] for name in steps), steps, tuple(filter(None, notes)))
+    present = sum(name in names for name in order)
+    if present < len(order):
+        notes.insert(0, f"the scores are over {present} of the {len(order)} workloads only")
+    notes += _differences(mine, theirs)
+    notes += [_incomplete(e, e in unranked) for e in everyone if e.missing]
+    notes += _search_sizes(run, workloads)
+    notes += _overfitting(everyone, workloads)
+    return Pool(rules, tuple(entrants[name] for name in steps), steps, tuple(notes), unranked)
 
 
 def _entrants(records: Iterable[Record], workloads: list[str], recorded: bool) -> list[Entrant]:
@@ -134,10 +150,10 @@ def _comparable(
         trials = [r for r in baselines if r["method"] == method and r["workload"] in rules]
         absent = sorted(set(rules) - {trial["workload"] for trial in trials})
         different = {
-            (trial["workload"], key): (trial["rules"][key], rules[trial["workload"]][key])
+            (trial["workload"], key): (rules_of(trial)[key], rules[trial["workload"]][key])
             for trial in trials
             for key in COMPARABLE
-            if trial["rules"][key] != rules[trial["workload"]][key]
+            if rules_of(trial)[key] != rules[trial["workload"]][key]
         }
         if absent:
             reasons.setdefault(f"not recorded on {', '.join(absent)}", []).append(method)
@@ -184,13 +200,26 @@ def _position(workload: str, order: Sequence[str]) -> int:
     return order.index(workload) if workload in order else len(order)
 
 
-def _incomplete(entrant: Entrant) -> str | None:
+def _incomplete(entrant: Entrant, unranked: bool) -> str:
     wanted = entrant.num_studies * len(entrant.trials)
-    present = sum(len(trials) for trials in entrant.trials.values())
-    if present == wanted:
-        return None
     where = [w for w, trials in entrant.trials.items() if len(trials) < entrant.num_studies]
+    consequence = "and is not ranked" if unranked else "counted as misses"
     return (
-        f"{entrant.name} lacks {wanted - present} of {wanted} trials, counted as misses "
+        f"{entrant.name} lacks {entrant.missing} of {wanted} trials, {consequence} "
         f"(on {', '.join(where)})"
     )
+
+
+def _search_sizes(run: Sequence[Record], workloads: list[str]) -> list[str]:
+    """Targets that are not made as the protocol has it."""
+    sizes = {r["workload"]: r["target_from"] for r in run if "target_from" in r}
+    return [
+        f"the target of {workload} comes from a search of {sizes[workload]} only"
+        for workload in workloads
+        if workload in sizes
+    ]
+
+
+def _overfitting(entrants: Sequence[Entrant], workloads: list[str]) -> list[str]:
+    remarks = {w: remark(trial for e in entrants for trial in e.trials[w]) for w in workloads}
+    return [f"on {workload} {text}" for workload, text in remarks.items() if text]

@@ -9,6 +9,7 @@ from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,11 +21,12 @@ from .methods import METHODS
 from .plan import complete, opened, refuse_other_rules, unfinished
 from .reporting.report import report
 from .results import key, read
-from .targets import target
+from .targets import PROTOCOL, log, sizes, target
 from .trial import Trial
 from .user_methods import chosen_methods
+from .user_workloads import chosen_workloads
 from .workload import Workload
-from .workloads import SUITES, chosen_workloads
+from .workloads import SUITES, WORKLOADS
 
 ABLATION_DEFAULTS = {"budget": 1.0, "out": Path("runs/ablation")}
 
@@ -96,7 +98,12 @@ def _parser() -> Parser:
     parser.add_argument(
         "--suite", choices=tuple(SUITES), default="pocket", help="the workloads that all means"
     )
-    parser.add_argument("--workload", default="all", help="a,b or all of the suite")
+    parser.add_argument(
+        "--workload",
+        default="all",
+        help="a,b or all of the suite; your own as path/to/file.py:WORKLOAD, see "
+        "docs/own_workload.md",
+    )
     parser.add_argument(
         "--method",
         default="schedule_free_adamw",
@@ -126,12 +133,13 @@ def _parser() -> Parser:
 
 def _trials(options: Namespace) -> list[Trial]:
     """What is to be run, study by study. Raises ValueError or OSError if it cannot be."""
-    workloads = chosen_workloads(options.workload, options.suite)
+    workloads = chosen_workloads(options.workload, WORKLOADS, SUITES[options.suite])
     methods = chosen_methods(options.method, METHODS)
     for dataset in {dataset for workload in workloads for dataset in workload.datasets}:
         check(dataset)
     _check_device(options.device)
     targets = {workload.name: target(workload) for workload in workloads}
+    smaller = {workload.name: _smaller_search(workload) for workload in workloads}
     return [
         Trial(
             workload=workload,
@@ -143,11 +151,18 @@ def _trials(options: Namespace) -> list[Trial]:
             budget=options.budget,
             target=targets[workload.name],
             device=options.device,
+            details=smaller[workload.name],
         )
         for study in range(options.studies)
         for workload in workloads
         for method in methods
     ]
+
+
+def _smaller_search(workload: Workload) -> dict[str, Any]:
+    """For the record of a trial whose target is not of the protocol's size."""
+    made_from = sizes(read(log(workload)))
+    return {} if made_from == PROTOCOL else {"target_from": str(made_from)}
 
 
 def _check_device(device: str) -> None:
@@ -160,9 +175,11 @@ def _check_device(device: str) -> None:
 
 def _listing() -> str:
     lines = ["workloads:"]
-    for workload in chosen_workloads("all", "all"):
+    for workload in WORKLOADS.values():
         metric, way = workload.metric.name, "<>"[workload.metric.higher_is_better]
         kin = f" (AlgoPerf's {workload.algoperf})" if workload.algoperf else ""
+        made_from = sizes(read(log(workload)))
+        kin += f" (target from {made_from})" if made_from != PROTOCOL else ""
         lines.append(
             f"  {workload.name:24} {metric} {way}= {_target(workload)} in {workload.step_hint} "
             f"steps{kin}"

@@ -5,17 +5,28 @@ seeds. Takes hours; the same command goes on where an earlier one ended.
 """
 
 import sys
-from dataclasses import asdict
+from dataclasses import replace
 
 from .cli import DONE, INTERRUPTED, SOME_FAILED, Parser, cores, count
 from .plan import complete, say_what_was_cut
 from .results import Results, read
-from .targets import LEAST_TRIALS, best_trial, log, refuse_other_workload, searched, target
+from .targets import (
+    PROTOCOL,
+    Sizes,
+    best_trial,
+    log,
+    refuse_other_workload,
+    searched,
+    sizes,
+    target,
+)
 from .targets.calibration import calibrated
-from .targets.search import Configuration, configurations, search_trials, trials_with_new_seeds
+from .targets.search import search_trials, trials_with_new_seeds
 from .targets.summary import summary
+from .trial import Trial
+from .user_workloads import chosen_workloads
 from .workload import Workload
-from .workloads import SUITES, chosen_workloads
+from .workloads import SUITES, WORKLOADS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,19 +34,31 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--suite", choices=tuple(SUITES), default="pocket", help="the workloads that all means"
     )
-    parser.add_argument("--workload", default="all", help="a,b or all of the suite")
-    parser.add_argument("--trials", type=count, default=LEAST_TRIALS, help="configurations")
+    parser.add_argument(
+        "--workload",
+        default="all",
+        help="a,b or all of the suite; your own as path/to/file.py:WORKLOAD, see "
+        "docs/own_workload.md",
+    )
+    parser.add_argument(
+        "--trials", type=count, default=PROTOCOL.configurations, help="configurations"
+    )
+    parser.add_argument(
+        "--seeds", type=count, default=PROTOCOL.seeds, help="runs of the best configuration"
+    )
     parser.add_argument("--jobs", type=count, default=cores(), help="runs at a time")
     parser.add_argument("--report", action="store_true", help="say what was found; run nothing")
     options = parser.parse_args(arguments)
     try:
-        workloads = chosen_workloads(options.workload, options.suite)
+        workloads = chosen_workloads(options.workload, WORKLOADS, SUITES[options.suite])
         if not options.report:
             for workload in workloads:
-                search(workload, configurations(options.trials), options.jobs)
+                search(workload, Sizes(options.trials, options.seeds), options.jobs)
         for workload in workloads:
             print(summary(workload))
-        if all(len(searched(read(log(workload)))) >= LEAST_TRIALS for workload in workloads):
+        if all(
+            len(searched(read(log(workload)))) >= PROTOCOL.configurations for workload in workloads
+        ):
             best, rank = calibrated(workloads)
             print(f"best over all of these, of mean rank {rank:.1f}: {best}")
     except (ValueError, OSError) as error:
@@ -46,21 +69,27 @@ def main(arguments: list[str] | None = None) -> int:
     return DONE if all(map(_has_target, workloads)) else SOME_FAILED
 
 
-def search(workload: Workload, configurations: list[Configuration], jobs: int) -> None:
-    """Run what the workload's log lacks: the search, then its best with new seeds."""
+def search(workload: Workload, asked: Sizes, jobs: int) -> None:
+    """Run what the workload's log lacks: the search, then its best with new seeds.
+
+    A log that was begun for a longer search is not finished by a shorter one.
+    """
     with Results(log(workload)) as results:
         say_what_was_cut(results)
         refuse_other_workload(workload, results.records)
-        _refuse_other_search(results, configurations)
-        complete(search_trials(workload, configurations), results, jobs)
-        best = best_trial(workload, results.records)
-        if best is not None and len(searched(results.records)) >= LEAST_TRIALS:
-            complete(trials_with_new_seeds(workload, best), results, jobs)
+        trials = search_trials(workload, asked)
+        _refuse_other_search(results, trials)
+        complete(trials, results, jobs)
+        best, planned = best_trial(workload, results.records), sizes(results.records)
+        if best is not None and len(searched(results.records)) >= planned.configurations:
+            wanted = replace(planned, seeds=max(planned.seeds, asked.seeds))
+            complete(trials_with_new_seeds(workload, best, wanted), results, jobs)
 
 
-def _refuse_other_search(results: Results, configurations: list[Configuration]) -> None:
-    for record in searched(results.records)[: len(configurations)]:
-        now = asdict(configurations[record["study"]])
+def _refuse_other_search(results: Results, trials: list[Trial]) -> None:
+    now_by_study = {trial.study: trial.details["configuration"] for trial in trials}
+    for record in searched(results.records):
+        now = now_by_study.get(record["study"], record["configuration"])
         if record["configuration"] != now:
             raise ValueError(
                 f"{results.path} holds another search: its configuration {record['study']} is "

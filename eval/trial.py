@@ -14,6 +14,7 @@ import torch
 
 from .cli import in_a_line
 from .data import sha256
+from .fingerprint import fingerprint
 from .methods import Build
 from .observers import Along
 from .results import Key, Record, finite
@@ -59,6 +60,7 @@ class Trial:
             "metric": self.workload.metric.name,
             "higher_is_better": self.workload.metric.higher_is_better,
             "data": checksum(self.workload),
+            "code": fingerprint(self.workload),
             "method": self.configuration,
         }
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Generator, Tensor, nn
 
+from .user_code import Reference
+
 Arrays = Mapping[str, Any]  # one split: tensors (and plain values) by name
 Batch = tuple[Tensor, ...]
 Dataset = str | PathLike[str]
@@ -66,6 +68,7 @@ class Workload:
     # first evaluation from which on none falls behind it until then. The target is made from the
     # last evaluations of the search's runs and not from their best ones.
     judged_at_end: bool = False
+    place: Reference | None = None  # where the command line found it; None: bundled
 
     def __post_init__(self) -> None:
         if self.eval_period < 1:
@@ -83,6 +86,11 @@ class Workload:
     def eval_period(self) -> int:
         """Steps between evaluations."""
         return self.step_hint // EVALUATIONS
+
+    @property
+    def argument(self) -> str:
+        """What --workload calls it."""
+        return self.name if self.place is None else str(self.place)
 
     @property
     def datasets(self) -> tuple[Dataset, ...]:

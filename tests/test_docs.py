@@ -18,7 +18,7 @@ PAGES = {name: blocks for name, blocks in PAGES.items() if blocks}
 @pytest.mark.parametrize("name", PAGES)
 def test_the_python_of_a_page_runs_as_one_program(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    names = {"__name__": "__page__"}
+    names = {"__name__": "__page__", "__file__": str(tmp_path / name)}
     for number, block in enumerate(PAGES[name], start=1):
         exec(compile(block, f"{name}, block {number}", "exec"), names)
 

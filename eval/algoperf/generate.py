@@ -19,7 +19,8 @@ import selftune
 from .. import methods
 from ..cli import DONE, Parser, fraction
 from ..methods import METHODS, Method
-from ..user_methods import Reference, chosen_methods
+from ..user_code import Reference
+from ..user_methods import chosen_methods
 
 RULESET = "self_tuning"  # the folder that the checker looks for
 REPOSITORY = Path(__file__).parents[2]
@@ -111,7 +112,7 @@ def _write(method: Method, folder: Path, entry: Entry) -> None:
     if isinstance(method.build, Reference):
         # A file of the user's own: what lies beside it does not come along.
         source, module = method.build.source, "method"
-        imported, build = method.build.function, method.build.function
+        imported = build = method.build.name
     else:
         source, module = Path(methods.__file__).parent, "methods"
         imported, build = "METHODS", f'METHODS["{method.name}"].build'

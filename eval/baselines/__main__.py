@@ -13,7 +13,7 @@ from ..pool import Pool, assemble
 from ..reporting import plots, tables
 from ..reporting.svg import standalone, styles
 from ..reporting.text import markdown_table
-from ..workloads import WORKLOADS
+from ..workloads import POCKET
 from . import RESULTS, read
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a folder for the figures")
     parser.add_argument("--results", type=Path, default=RESULTS, help="other recorded trials")
     options = parser.parse_args()
-    pool = assemble(read(options.results), [], list(WORKLOADS))
+    pool = assemble(read(options.results), [], [workload.name for workload in POCKET])
     print(table(pool))
     if options.out is None:
         return

@@ -39,8 +39,8 @@ def sha256(dataset: str | PathLike[str]) -> str:
     path = Path(dataset)
     if not path.exists():
         raise FileNotFoundError(
-            f"data set {str(dataset)!r} is neither a file or folder nor bundled; correct the path "
-            f"or name one of {', '.join(known)}"
+            f"data set {str(dataset)!r} is neither a file or folder nor bundled; correct the path, "
+            f"name one of {', '.join(known)}, or leave it out where none is read"
         )
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     state = tuple((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files)

@@ -9,7 +9,7 @@ assemble(records, baselines) --> tables --> terminal, results.md, report.html
 
 import csv
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .. import baselines
@@ -19,8 +19,6 @@ from ..scoring import Record
 from . import verdict
 from .tables import Tables, steps_table
 from .text import markdown_table, text_table
-
-TITLE = "selftune: eight pocket workloads, one configuration each"
 
 CSV_COLUMNS = (
     *("source", "method", "workload", "study", "outcome", "reason", "steps_to_target"),
@@ -33,20 +31,40 @@ CSV_COLUMNS = (
 def report(records: Sequence[Record], out: Path) -> None:
     """Print the table of a run and write results.md, results.csv and report.html into `out`."""
     # These import matplotlib and every workload's libraries; nothing else here needs them.
-    from ..workloads import WORKLOADS
+    from ..workloads import SUITES
     from .html import page
 
     if not records:
         print("no finished trial: nothing to report")
         return
-    pool = assemble(records, baselines.read(), list(WORKLOADS))
+    suites = {suite: [workload.name for workload in SUITES[suite]] for suite in SUITES}
+    pool = assemble(records, baselines.read(), _order(records, suites))
     weight_decays = {method.summary: method.weight_decay for method in METHODS.values()}
-    tables = Tables.of(pool, weight_decays)
+    tables, heading = Tables.of(pool, weight_decays), title(pool.workloads, suites)
     print(as_text(pool, tables))
-    _write(out / "results.md", as_markdown(pool, tables))
+    _write(out / "results.md", as_markdown(heading, pool, tables))
     _write_csv(out / "results.csv", pool)
-    _write(out / "report.html", page(TITLE, pool, tables))
+    _write(out / "report.html", page(heading, pool, tables))
     print(f"\nwritten: {out / 'results.md'}, {out / 'results.csv'}, {out / 'report.html'}")
+
+
+def title(workloads: Sequence[str], suites: Mapping[str, Sequence[str]]) -> str:
+    """What ran: a suite, one workload, or so many."""
+    what = f"{len(workloads)} workloads" if len(workloads) > 1 else workloads[0]
+    for suite, members in suites.items():
+        if set(workloads) == set(members):
+            which = "both suites" if suite == "all" else f"the {suite} suite"
+            what = f"the {len(members)} workloads of {which}"
+            break
+    return f"selftune: {what}, one configuration each"
+
+
+def _order(records: Sequence[Record], suites: Mapping[str, Sequence[str]]) -> list[str]:
+    """The workloads of each suite that the run has any of, in the suite's order."""
+    names = {record["workload"] for record in records}
+    parts = [members for suite, members in suites.items() if suite != "all"]
+    touched = [members for members in parts if names & {*members}]
+    return list(dict.fromkeys(name for members in touched for name in members))
 
 
 def as_text(pool: Pool, tables: Tables) -> str:
@@ -60,8 +78,8 @@ def as_text(pool: Pool, tables: Tables) -> str:
     return "\n\n".join(p if "\n" in p else textwrap.fill(p, 100) for p in parts)
 
 
-def as_markdown(pool: Pool, tables: Tables) -> str:
-    parts = [f"# {TITLE}", f"Rules: {verdict.rules(pool)}.", *verdict.standings(pool)]
+def as_markdown(heading: str, pool: Pool, tables: Tables) -> str:
+    parts = [f"# {heading}", f"Rules: {verdict.rules(pool)}.", *verdict.standings(pool)]
     parts += [f"Note: {note}." for note in pool.notes]
     for table in tables:
         parts += [f"## {table.title}", *([markdown_table(table)] if table.rows else [])]
@@ -74,7 +92,7 @@ def _write_csv(path: Path, pool: Pool) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(CSV_COLUMNS)
-        for entrant in pool.entrants:
+        for entrant in (*pool.entrants, *pool.unranked):
             source = "recorded" if entrant.recorded else "this run"
             for trials in entrant.trials.values():
                 writer.writerows((source, *_csv_row(trial)) for trial in trials)

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from math import isfinite
+from math import inf, isfinite
 from statistics import median
 
 from ..pool import Entrant, Pool
-from ..scoring import CUTOFF, Record, Standing
+from ..scoring import CUTOFF, Record, Standing, median_time
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,16 @@ def steps_table(pool: Pool, spread: bool = True) -> Table:
             for workload, time in standing.times.items()
         ]
         rows.append((Cell(entrant.name), *total, *cells))
+    for entrant in pool.unranked:
+        total = [Cell("-")] * (3 if spread else 2)
+        rows.append((Cell(entrant.name), *total, *_unranked_cells(entrant, pool)))
     head = ("method", "score", *(["by study"] if spread else []), "hits")
     return Table(
         "Steps to the target, as a fraction of step_hint",
         (*head, *pool.workloads),
         tuple(rows),
         "Median over the studies. "
+        + ("Without a score: ran only a part of the plan. " if pool.unranked else "")
         + ("By study: lowest and highest score when each study is scored alone. " if spread else "")
         + _legend(rows, pool),
         own=_own(pool),
@@ -111,7 +115,7 @@ def seconds_table(pool: Pool) -> Table:
 
 def tests_table(pool: Pool) -> Table:
     rows = []
-    for entrant in pool.entrants:
+    for entrant in (*pool.entrants, *pool.unranked):
         cells = [_test_cell(trials) for trials in entrant.trials.values()]
         rows.append((Cell(entrant.name), *cells))
     return Table(
@@ -150,7 +154,7 @@ def configurations_table(pool: Pool, weight_decays: Mapping[str, str]) -> Table:
             Cell(_short(entrant.summary)),
             Cell(weight_decays.get(entrant.summary, "as its source has it")),
         )
-        for entrant in pool.entrants
+        for entrant in (*pool.entrants, *pool.unranked)
     ]
     return Table(
         "Configurations, one for all workloads",
@@ -165,7 +169,7 @@ def troubles_table(pool: Pool) -> Table:
     """Every trial that did not reach its target, and why."""
     rows = [
         (Cell(entrant.name), Cell(workload), Cell(what), Cell(studies))
-        for entrant in pool.entrants
+        for entrant in (*pool.entrants, *pool.unranked)
         for workload in pool.workloads
         for what, studies in _troubles(entrant, workload, pool)
     ]
@@ -194,6 +198,20 @@ def _time_cell(entrant: Entrant, standing: Standing, workload: str, shown: str) 
     partial = 0 < hits < entrant.num_studies
     text = f"{shown} {hits}/{entrant.num_studies}" if partial else shown
     return Cell(text, standing.credits[workload], ratio == 1)
+
+
+def _unranked_cells(entrant: Entrant, pool: Pool) -> list[Cell]:
+    """Its times over the trials that it has."""
+    cells = []
+    for workload, trials in entrant.trials.items():
+        time = median_time(trials, "steps", len(trials)) if trials else inf
+        outcomes = {trial["outcome"] for trial in trials}
+        shown = f"{time / pool.rules[workload]['step_hint']:.2f}" if isfinite(time) else "miss"
+        shown = "failed" if outcomes == {"failed"} else shown if trials else "none"
+        part = 0 < entrant.hits(workload) < entrant.num_studies
+        text = f"{shown} {entrant.hits(workload)}/{entrant.num_studies}" if part else shown
+        cells.append(Cell(text))
+    return cells
 
 
 def _legend(rows: Iterable[tuple[Cell, ...]], pool: Pool) -> str:
@@ -232,12 +250,14 @@ def _troubles(entrant: Entrant, workload: str, pool: Pool) -> list[tuple[str, st
         found[what] = [trial["study"] for trial in missed]
     absent = set(range(entrant.num_studies)) - {trial["study"] for trial in trials}
     if absent:
-        found["not run, counted as a miss"] = sorted(absent)
+        ranked = entrant not in pool.unranked
+        found["not run" + (", counted as a miss" if ranked else "")] = sorted(absent)
     return [(what, ", ".join(map(str, studies))) for what, studies in found.items()]
 
 
 def _own(pool: Pool) -> frozenset[str]:
-    return frozenset(entrant.name for entrant in pool.run)
+    mine = (*pool.run, *(entrant for entrant in pool.unranked if not entrant.recorded))
+    return frozenset(entrant.name for entrant in mine)
 
 
 def _short(text: str, length: int = 160) -> str:

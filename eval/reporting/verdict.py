@@ -8,17 +8,18 @@ from ..pool import Entrant, Pool
 ALGOPERF = {3.0: ("v0.5", 5), 1.5: ("v0.6", 3)}
 
 POCKET_SCALE = (
-    "Pocket scale can tell whether one configuration trains eight kinds of models, where it fails "
-    "outright, and large differences in the number of steps it takes. It cannot tell the order of "
-    "close methods on the full benchmark: models and data are far smaller, a run has thousands of "
-    "steps and not a hundred thousand, the targets come from a search of NAdamW with a cosine "
-    "schedule, which suits its kin, and a step counts alike whatever it costs in time and memory."
+    "Pocket scale can tell whether one configuration trains models of several kinds, where it "
+    "fails outright, and large differences in the number of steps it takes. It cannot tell the "
+    "order of close methods on the full benchmark: models and data are far smaller, a run has "
+    "thousands of steps and not a hundred thousand, the targets come from a search of NAdamW with "
+    "a cosine schedule, which suits its kin, and a step counts alike whatever it costs in time and "
+    "memory."
 )
 
 
 def rules(pool: Pool) -> str:
     """The rules of the score in one line; no table goes without it."""
-    num_studies = max(entrant.num_studies for entrant in pool.run)
+    num_studies = max(entrant.num_studies for entrant in (*pool.entrants, *pool.unranked))
     version, its_studies = ALGOPERF.get(pool.budget, ("", 0))
     budget = f"budget {pool.budget:g} x step_hint"
     budget += f" (AlgoPerf {version}'s)" if version else " (no AlgoPerf version's)"
@@ -57,23 +58,23 @@ def standing(pool: Pool, entrant: Entrant) -> str:
     gaps += [f"{mine - scores[worse[0]]:.3f} ahead of {_said(pool, worse[0])}"] if worse else []
     details = ", ".join([f"a score of {mine:.3f}", *gaps])
     return f"{entrant.name} {place}, with {details}; it reaches {reached}." + _doubt(
-        pool, entrant.name, better[-1:] + worse[:1]
+        pool, entrant.name, better + worse
     )
 
 
-def _doubt(pool: Pool, name: str, neighbours: list[str]) -> str:
-    """Whether single studies, each a pool of its own, give the order that all of them give."""
+def _doubt(pool: Pool, name: str, others: list[str]) -> str:
+    """Whether single studies, each a pool of its own, put it on the same side of the others."""
     by_study = pool.scores_by_study()
     if len(by_study[name]) < 2:
-        return " One study shows no spread: do not rely on small differences." if neighbours else ""
+        return " One study shows no spread: do not rely on small differences." if others else ""
     unsettled = []
-    for other in neighbours:
+    for other in others:
         gaps = [mine - its for mine, its in zip(by_study[name], by_study[other], strict=True)]
         ahead = pool.steps[name].score > pool.steps[other].score
         if min(gaps) <= 0 if ahead else max(gaps) >= 0:
             unsettled.append(f"{_said(pool, other)} ({min(gaps):+.3f} to {max(gaps):+.3f})")
     if not unsettled:
-        return " Every single study gives the same order." if neighbours else ""
+        return " Every single study has the same methods ahead of it and behind." if others else ""
     return f" Single studies disagree on the order against {' and '.join(unsettled)}."
 
 

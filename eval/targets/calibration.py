@@ -7,7 +7,7 @@ from scipy.stats import rankdata
 
 from ..results import Record, read
 from ..workload import Workload
-from .protocol import LEAST_TRIALS, log, reached, searched
+from .protocol import PROTOCOL, log, reached, searched
 from .search import Configuration
 
 
@@ -16,7 +16,7 @@ def calibrated(workloads: Iterable[Workload]) -> tuple[Configuration, float]:
 
     1 is the best of a workload's search; runs that failed share its last ranks.
     """
-    searches = {w: searched(read(log(w)))[:LEAST_TRIALS] for w in workloads}
+    searches = {w: searched(read(log(w)))[: PROTOCOL.configurations] for w in workloads}
     mean_rank = np.mean([_ranks(*search) for search in searches.items()], axis=0)
     best = int(mean_rank.argmin())
     any_search = next(iter(searches.values()))

@@ -6,20 +6,52 @@ median of what those reached: of their best validation metrics, or of their last
 workload is judged at its end. No target is typed anywhere.
 """
 
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
+from ..fingerprint import fingerprint
 from ..results import Record, read
+from ..rules import rules_of
 from ..trial import checksum
 from ..workload import Workload
 
 FOLDER = Path(__file__).parent
-LEAST_TRIALS = 32  # configurations that a valid target needs
-NUM_SEEDS = 5  # runs of the best one
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many runs a target is made from."""
+
+    configurations: int
+    seeds: int  # runs of the best configuration
+
+    def __str__(self) -> str:
+        numbers = ((self.configurations, "configuration"), (self.seeds, "seed"))
+        return " and ".join(f"{number} {one}{'s' * (number > 1)}" for number, one in numbers)
+
+
+PROTOCOL = Sizes(configurations=32, seeds=5)
 
 
 def log(workload: Workload) -> Path:
-    return FOLDER / f"{workload.name}.jsonl"
+    """Where the search is recorded: for a workload of the user's, beside its source."""
+    if workload.place is None:
+        return FOLDER / f"{workload.name}.jsonl"
+    return workload.place.file.parent / f"{workload.name}.targets.jsonl"
+
+
+def sizes(records: Iterable[Record]) -> Sizes:
+    """What the search in a log was to be; of several sizes, the largest. PROTOCOL if it is empty.
+
+    Logs of before November 2026 do not say it: they are of PROTOCOL's.
+    """
+    planned = [Sizes(**record.get("protocol", asdict(PROTOCOL))) for record in records]
+    return Sizes(
+        max((size.configurations for size in planned), default=PROTOCOL.configurations),
+        max((size.seeds for size in planned), default=PROTOCOL.seeds),
+    )
 
 
 def target(workload: Workload) -> float:
@@ -29,15 +61,23 @@ def target(workload: Workload) -> float:
     """
     records = read(log(workload))
     refuse_other_workload(workload, records)
-    num_trials = len(searched(records))
+    wanted, num_trials = sizes(records), len(searched(records))
     again = seeds_of_best(workload, records)
-    if num_trials < LEAST_TRIALS or len(again) < NUM_SEEDS:
+    if num_trials < wanted.configurations or len(again) < wanted.seeds:
         raise ValueError(
             f"no target for {workload.name}: {log(workload)} holds {num_trials} of "
-            f"{LEAST_TRIALS} configurations and {len(again)} of {NUM_SEEDS} seeds; "
-            f"run `python -m eval.set_targets --workload {workload.name}`"
+            f"{wanted.configurations} configurations and {len(again)} of {wanted.seeds} seeds; "
+            f"run `{command(workload, wanted)}`"
         )
     return median(reached(workload, record) for record in again)
+
+
+def command(workload: Workload, sizes: Sizes = PROTOCOL) -> str:
+    """The command that makes a target."""
+    options = f" --trials {sizes.configurations} --seeds {sizes.seeds}"
+    return f"python -m eval.set_targets --workload {workload.argument}" + (
+        options if sizes != PROTOCOL else ""
+    )
 
 
 def searched(records: list[Record]) -> list[Record]:
@@ -73,22 +113,22 @@ def again(trial: int) -> str:
 
 
 def refuse_other_workload(workload: Workload, records: list[Record]) -> None:
-    """Raise ValueError if the log was made for another step_hint, batch size or data."""
+    """Raise ValueError if the log was made for another step_hint, batch size, data or code."""
     now = {
         "step_hint": workload.step_hint,
         "batch_size": workload.batch_size,
         "data": checksum(workload),
+        "code": fingerprint(workload),
         "metric": workload.metric.name,
         "higher_is_better": workload.metric.higher_is_better,
     }
     for record in records:
         for name, value in now.items():
-            before = record["rules"][name]
+            before = rules_of(record)[name]
             if before != value:
                 raise ValueError(
                     f"{log(workload)} was made with {name} {before!r}, {workload.name} has "
-                    f"{value!r}; remove it and run `python -m eval.set_targets --workload "
-                    f"{workload.name}`"
+                    f"{value!r}; remove it and run `{command(workload)}`"
                 )
 
 

@@ -1,6 +1,5 @@
 """The calibrated baseline's family, and quasi-random configurations of it."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from torch import nn
@@ -11,7 +10,7 @@ from ..methods import Built
 from ..results import Record
 from ..trial import Trial
 from ..workload import Workload
-from .protocol import NUM_SEEDS, again
+from .protocol import PROTOCOL, Sizes, again
 
 SEED = 1  # the default of the main command is 0: it never sees the seeds of its targets
 FIRST_NEW_SEED = 1000  # beyond any number of configurations
@@ -66,24 +65,26 @@ def configurations(number: int) -> list[Configuration]:
     ]
 
 
-def search_trials(workload: Workload, configurations: Sequence[Configuration]) -> list[Trial]:
+def search_trials(workload: Workload, sizes: Sizes = PROTOCOL) -> list[Trial]:
     """Every configuration once, each with a seed of its own."""
     return [
-        _trial(workload, configuration, "search", index)
-        for index, configuration in enumerate(configurations)
+        _trial(workload, configuration, "search", index, sizes)
+        for index, configuration in enumerate(configurations(sizes.configurations))
     ]
 
 
-def trials_with_new_seeds(workload: Workload, best: Record) -> list[Trial]:
+def trials_with_new_seeds(workload: Workload, best: Record, sizes: Sizes = PROTOCOL) -> list[Trial]:
     """The best of the search's configurations again."""
     configuration = Configuration(**best["configuration"])
     return [
-        _trial(workload, configuration, again(best["study"]), FIRST_NEW_SEED + index)
-        for index in range(NUM_SEEDS)
+        _trial(workload, configuration, again(best["study"]), FIRST_NEW_SEED + index, sizes)
+        for index in range(sizes.seeds)
     ]
 
 
-def _trial(workload: Workload, configuration: Configuration, method: str, study: int) -> Trial:
+def _trial(
+    workload: Workload, configuration: Configuration, method: str, study: int, sizes: Sizes
+) -> Trial:
     return Trial(
         workload=workload,
         method=method,
@@ -94,7 +95,7 @@ def _trial(workload: Workload, configuration: Configuration, method: str, study:
         budget=1.0,
         target=None,
         device="cpu",
-        details={"configuration": asdict(configuration)},
+        details={"configuration": asdict(configuration), "protocol": asdict(sizes)},
     )
 
 

@@ -5,9 +5,19 @@ from statistics import median
 
 import numpy as np
 
+from ..overfitting import remark
 from ..results import Record, read
 from ..workload import Workload
-from .protocol import best_trial, log, reached, refuse_other_workload, searched, seeds_of_best
+from .protocol import (
+    PROTOCOL,
+    best_trial,
+    log,
+    reached,
+    refuse_other_workload,
+    searched,
+    seeds_of_best,
+    sizes,
+)
 
 
 def summary(workload: Workload) -> str:
@@ -25,6 +35,8 @@ def summary(workload: Workload) -> str:
         f"  {len(search)} configurations, of which {diverged} failed; {len(seeds)} seeds"
         + (f"; {median(seconds):.0f} s a run" if seconds else ""),
     ]
+    if sizes(records) != PROTOCOL:
+        lines.append(f"  a search of {sizes(records)}, where the protocol has {PROTOCOL}")
     if winner is not None:
         lines.append(
             f"  best configuration: {winner['rules']['method']} (search {winner['study']}): "
@@ -36,6 +48,7 @@ def summary(workload: Workload) -> str:
         if workload.judged_at_end:
             lines.append(f"  last validation over seeds: {_range(done, 'final_validation')}")
         lines.append(f"  test over seeds: {_range(done, 'test')}")
+        lines += [f"  {text}" for text in [remark(done)] if text]
         configurations, noise = _finals(search), _finals(seeds)
         lines.append(
             "  spread of the final metric over configurations / over seeds: "

@@ -1,6 +1,5 @@
 """All workloads by name, and the suites that they make up."""
 
-from ..cli import chosen
 from ..workload import Workload
 from .bandit_policy import WORKLOAD as BANDIT_POLICY
 from .ctr_dlrm import WORKLOAD as CTR_DLRM
@@ -36,14 +35,3 @@ WIDE: tuple[Workload, ...] = (
 
 SUITES: dict[str, tuple[Workload, ...]] = {"pocket": POCKET, "wide": WIDE, "all": POCKET + WIDE}
 WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in SUITES["all"]}
-
-
-def chosen_workloads(names: str, suite: str) -> list[Workload]:
-    """The workloads of "a,b", of any suite, or of "all": those of this suite.
-
-    Raises ValueError for an unknown name and for an empty suite.
-    """
-    workloads = list(SUITES[suite]) if names == "all" else chosen(names, WORKLOADS, "workload")
-    if not workloads:
-        raise ValueError(f"the suite {suite!r} has no workloads yet; use --suite pocket")
-    return workloads

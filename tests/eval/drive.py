@@ -12,7 +12,6 @@ import eval.targets.protocol
 import eval.workloads
 from eval.methods import Method
 from eval.results import Results
-from eval.targets import LEAST_TRIALS
 from eval.trial import record
 
 METHODS = {
@@ -26,10 +25,10 @@ SUITES = {"pocket": (LATE_FLIGHTS,), "wide": (), "all": (LATE_FLIGHTS,)}
 def write_log(folder: Path, target: float) -> None:
     """A search of the tests' workload whose outcome is `target`."""
     # It imports scipy.stats, which every child process would wait for.
-    from eval.targets.search import configurations, search_trials, trials_with_new_seeds
+    from eval.targets.search import search_trials, trials_with_new_seeds
 
     outcome = {"best_validation": target, "final_validation": target}
-    search = search_trials(LATE_FLIGHTS, configurations(LEAST_TRIALS))
+    search = search_trials(LATE_FLIGHTS)
     records = [record(trial, [], "done") | outcome for trial in search]
     again = trials_with_new_seeds(LATE_FLIGHTS, records[0])
     with Results(folder / "late_flights.jsonl") as log:

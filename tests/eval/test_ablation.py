@@ -14,7 +14,6 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from trials import TRIAL
 
-import eval.workloads
 from eval import self_tuning
 from eval.ablation.axes import REFINED, Axes, with_warmup
 from eval.ablation.cells import Cell, cells
@@ -40,8 +39,8 @@ def tests_own(monkeypatch, tmp_path):
     """The command, on the tests' workload, with all trials in this process."""
     own = {**drive.METHODS, "nadamw": NADAMW, "free": METHODS["schedule_free_adamw"]}
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(eval.workloads, "WORKLOADS", drive.WORKLOADS)
-    monkeypatch.setattr(eval.workloads, "SUITES", drive.SUITES)
+    monkeypatch.setattr(self_tuning, "WORKLOADS", drive.WORKLOADS)
+    monkeypatch.setattr(self_tuning, "SUITES", drive.SUITES)
     monkeypatch.setattr(self_tuning, "METHODS", own)
     monkeypatch.setattr(self_tuning.baselines, "read", list)
     monkeypatch.setattr(protocol, "FOLDER", tmp_path)

@@ -1,12 +1,16 @@
 import re
+from math import isfinite
 from pathlib import Path
 
 import pytest
 
 from eval import baselines
 from eval.baselines.__main__ import table
+from eval.fingerprint import fingerprint
 from eval.methods import METHODS
 from eval.pool import assemble
+from eval.rules import rules_of
+from eval.targets import target
 from eval.trial import checksum
 from eval.workloads import POCKET, WORKLOADS
 
@@ -64,3 +68,15 @@ def test_readme_shows_the_scores_of_both_seeds():
         assert re.search(
             rf"^\| {seed} \| {'.*'.join(map(re.escape, scores))}", readme, re.MULTILINE
         )
+
+
+@pytest.mark.parametrize("workload", WORKLOADS.values(), ids=WORKLOADS.keys())
+def test_a_target_that_was_made_before_codes_were_recorded_is_still_valid(workload):
+    assert isfinite(target(workload))
+
+
+@pytest.mark.parametrize("workload", POCKET, ids=ORDER)
+def test_recorded_trials_have_the_code_of_today(workload):
+    for record in RECORDED + OTHER_SEED:
+        if record["workload"] == workload.name:
+            assert rules_of(record)["code"] == fingerprint(workload)

@@ -44,7 +44,7 @@ def test_only_the_workloads_of_the_run_are_scored_and_the_pool_says_so():
     pool = assemble(RUN[:3], BASELINES, ORDER)
     assert pool.workloads == ["ctr_dlrm"]
     assert score(pool, "nadamw") == (4 - 1000 / 800) / 3
-    assert "the scores are over 1 of 3 workloads only" in pool.notes
+    assert "the scores are over 1 of the 3 workloads only" in pool.notes
 
 
 def test_workloads_stand_in_the_given_order_whichever_was_finished_first():
@@ -60,7 +60,10 @@ def test_the_order_in_which_trials_finished_does_not_matter(run, baselines):
 
 
 def test_a_repeat_of_a_recorded_method_stands_beside_it_as_yours():
-    run = [*studies("ctr_dlrm", "nadamw", 800, 800, 800), *studies("image_vit", "nadamw", 500)]
+    run = [
+        *studies("ctr_dlrm", "nadamw", 800, 800, 800),
+        *studies("image_vit", "nadamw", 500, 500, 500),
+    ]
     pool = assemble(run, BASELINES, ORDER)
     assert {"nadamw", "nadamw (yours)", "prodigy"} == set(names(pool))
     assert pool.steps["nadamw (yours)"].times["ctr_dlrm"] == 800
@@ -76,6 +79,7 @@ def test_a_repeat_of_a_recorded_method_stands_beside_it_as_yours():
         ("target", 0.49),
         ("metric", "loss"),
         ("data", "fedcba9876543210"),
+        ("code", "another width"),
         ("higher_is_better", True),
     ],
 )
@@ -106,13 +110,42 @@ def test_without_baselines_the_pool_says_that_a_run_is_scored_against_itself():
     )
 
 
-def test_missing_trials_are_misses_and_are_told():
-    pool = assemble(RUN[:5], BASELINES, ORDER[:2])  # without image_vit's last study
+def test_a_method_that_lacks_trials_is_told_and_in_nobodys_score():
+    pool = assemble([*RUN, *studies("ctr_dlrm", "part", 100, 100, 100)], BASELINES, ORDER[:2])
+    assert names(pool) == ["nadamw", "mine", "prodigy"]
+    assert [entrant.name for entrant in pool.unranked] == ["part"]
+    assert score(pool, "mine") == (1 + (4 - 1250 / 500) / 3) / 2  # part's 100 steps do not count
+    assert "part lacks 3 of 6 trials, and is not ranked (on image_vit)" in pool.notes
+
+
+def test_where_nobody_is_complete_missing_trials_are_misses_and_are_told():
+    pool = assemble(RUN[:5], [], ORDER[:2])  # without image_vit's last study
     assert pool.steps["mine"].times["image_vit"] == 1250
     assert "mine lacks 1 of 6 trials, counted as misses (on image_vit)" in pool.notes
-    pool = assemble(RUN[:4], BASELINES, ORDER[:2])
+    pool = assemble(RUN[:4], [], ORDER[:2])
     assert pool.steps["mine"].times["image_vit"] == float("inf")
     assert pool.steps["mine"].score == 0.5
+
+
+def overfitting(study, end):
+    """A miss that is best at step 500 of 3000 and comes to `end`, from 0.9 and by way of 0.6."""
+    curve = [[step, 1.0, 0.9 - 0.3 * step / 500] for step in range(50, 501, 50)]
+    curve += [[step, 1.0, 0.6 + (end - 0.6) * (step - 500) / 2500] for step in range(550, 3001, 50)]
+    return trial(study=study) | {"curve": curve, "final_validation": end, "best_validation": 0.6}
+
+
+def test_overfitting_is_remarked_on():
+    run = [overfitting(0, 0.8), overfitting(1, 0.61), trial(study=2, hit=800)]
+    notes = assemble(run, [], ["ctr_dlrm"]).notes
+    assert (
+        "on ctr_dlrm 1 of 2 runs that went on to their end were best in their first half and then "
+        "lost more than 10% of their gain: the model overfits"
+    ) in notes
+
+
+def test_the_recorded_runs_are_not_all_told_to_overfit():
+    notes = assemble(baselines.read(), [], []).notes
+    assert sum("overfits" in note for note in notes) <= 3, notes
 
 
 def test_a_run_of_one_study_meets_the_baselines_first_study_only():
@@ -185,7 +218,7 @@ def test_the_standing_names_rank_score_neighbours_and_targets():
         "mine is 2nd of 3, with a score of 0.750, 0.208 behind nadamw, 0.167 ahead of prodigy; "
         "it reaches 2 of 2 targets."
     )
-    assert sentence.endswith(" Every single study gives the same order.")
+    assert sentence.endswith(" Every single study has the same methods ahead of it and behind.")
 
 
 def test_the_standing_tells_when_single_studies_disagree():
@@ -210,6 +243,23 @@ def test_a_median_order_that_every_single_study_reverses_is_not_called_agreed():
     assert names(pool) == ["b", "a"]
     assert all(a > b for a, b in zip(*map(pool.scores_by_study().get, "ab"), strict=True))
     assert "Single studies disagree on the order against b" in standing(pool, pool.run[1])
+
+
+def test_a_study_that_disagrees_about_a_method_further_away_is_told_too():
+    """Nearest to `mine` are b and c, which it stands between in every study; not so with a."""
+    by_method = {
+        "a": (100, 100, 900),
+        "b": (200, 200, 200),
+        "mine": (250, 250, 250),
+        "c": (300, 300, 300),
+    }
+    run = [record for m, hits in by_method.items() for record in studies("ctr_dlrm", m, *hits)]
+    pool = assemble(run, [], ["ctr_dlrm"])
+    assert names(pool) == ["a", "b", "mine", "c"]
+    (sentence,) = [text for text in standings(pool) if text.startswith("mine")]
+    assert "behind b" in sentence
+    assert "Single studies disagree on the order against a (" in sentence
+    assert "against a and" not in sentence
 
 
 def test_one_study_is_no_spread():

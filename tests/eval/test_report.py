@@ -1,6 +1,7 @@
 import csv
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -9,7 +10,7 @@ from synthetic import studies, trial
 import eval.workloads
 from eval import baselines
 from eval.methods import METHODS
-from eval.reporting.report import report
+from eval.reporting.report import report, title
 
 ORDER = ["ctr_dlrm", "image_vit", "translation_transformer"]
 ODD = "RuntimeError: shapes <3> | 4 & 'x'\n  do not match"
@@ -34,7 +35,9 @@ RUN = [
 
 @pytest.fixture(autouse=True)
 def three_workloads_and_one_baseline(monkeypatch):
-    monkeypatch.setattr(eval.workloads, "WORKLOADS", dict.fromkeys(ORDER), raising=False)
+    pocket = tuple(SimpleNamespace(name=name) for name in ORDER)
+    suites = {"pocket": pocket, "wide": (), "all": pocket}
+    monkeypatch.setattr(eval.workloads, "SUITES", suites)
     monkeypatch.setattr(baselines, "read", lambda: RECORDED)
 
 
@@ -67,7 +70,12 @@ def test_the_terminal_shows_seconds_apart_and_scores_them_within_one_source(tmp_
     text = capsys.readouterr().out.split("Seconds to the target")[1]
     assert row_of(text, "nadamw") == ["nadamw", "recorded", "-", "10.0", "5.0", "miss"]
     assert row_of(text, "mine") == ["mine", "this run", "-", "8.0", "21.0 2/3", "failed"]
-    report([*RUN, *studies("ctr_dlrm", "other", 400, 400, 400)], tmp_path)
+    other = [
+        *studies("ctr_dlrm", "other", 400, 400, 400),
+        *studies("image_vit", "other", None, None, None),
+        *studies("translation_transformer", "other", None, None, None),
+    ]
+    report([*RUN, *other], tmp_path)
     text = capsys.readouterr().out.split("Seconds to the target")[1]
     assert row_of(text, "mine")[2] == f"{((4 - 2) / 3 + 1) / 3:.3f}"
     assert row_of(text, "nadamw")[2] == "-"
@@ -201,10 +209,48 @@ def test_a_cell_says_failed_only_if_no_study_ended_with_its_budget(tmp_path):
     assert row_of(read(tmp_path, "results.md").split("## Steps")[1], "mine")[-1] == "failed"
 
 
-def test_a_study_that_was_not_run_has_not_failed(tmp_path):
+def test_a_study_that_was_not_run_has_not_failed(tmp_path, monkeypatch):
+    monkeypatch.setattr(baselines, "read", list)
     report([trial(study=1), trial("image_vit", study=0, hit=500)], tmp_path)
     row = row_of(read(tmp_path, "results.md").split("## Steps")[1], "mine")
     assert row[-2:] == ["miss", "miss 1/2"]
+
+
+def test_a_method_that_ran_a_part_of_the_plan_is_shown_without_a_score(tmp_path, capsys):
+    part = studies("ctr_dlrm", "part", 400, 400)
+    report([*RUN, *part], tmp_path)
+    text = capsys.readouterr().out
+    table = read(tmp_path, "results.md").split("## Steps")[1]
+    assert row_of(table, "part") == ["**part**", "-", "-", "-", "0.40 2/3", "none", "none"]
+    assert row_of(table, "mine")[3:5] == ["2/3", "**0.80**"]  # it is still the fastest of its pool
+    assert "Without a score: ran only a part of the plan." in table
+    told = "part lacks 7 of 9 trials, and is not ranked (on ctr_dlrm, image_vit, translation"
+    assert told in " ".join(text.split())
+    assert "part is " not in text
+    assert "| **part** | ctr_dlrm | not run | 2 |" in read(tmp_path, "results.md")
+    rows = list(csv.DictReader(read(tmp_path, "results.csv").splitlines(keepends=True)))
+    assert sum(row["method"] == "part" for row in rows) == 2
+
+
+def test_the_title_says_what_ran():
+    suites = {"pocket": ["a", "b"], "wide": ["c", "d"], "all": ["a", "b", "c", "d"]}
+    titles = {
+        ("b", "a"): "the 2 workloads of the pocket suite",
+        ("c", "d"): "the 2 workloads of the wide suite",
+        ("a", "b", "c", "d"): "the 4 workloads of both suites",
+        ("a", "b", "c"): "3 workloads",
+        ("own",): "own",
+    }
+    for names, what in titles.items():
+        assert title(names, suites) == f"selftune: {what}, one configuration each"
+
+
+def test_a_target_from_a_smaller_search_is_told(tmp_path, capsys):
+    few = "4 configurations and 1 seed"
+    report([record | {"target_from": few} for record in RUN[:3]], tmp_path)
+    told = f"Note: the target of ctr_dlrm comes from a search of {few} only."
+    assert told in " ".join(capsys.readouterr().out.split())
+    assert told in read(tmp_path, "results.md")
 
 
 def test_a_long_reason_is_cut_in_tables_and_whole_in_the_csv(tmp_path, capsys):

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from functools import partial
 
 import drive
 import pytest
@@ -7,10 +8,9 @@ import torch
 from late_flights import LATE_FLIGHTS
 from torch import nn
 
-import eval.workloads
 from eval import set_targets
 from eval.results import Results, read
-from eval.targets import LEAST_TRIALS, NUM_SEEDS, log, protocol, search, target
+from eval.targets import PROTOCOL, Sizes, log, protocol, target
 from eval.targets.calibration import calibrated
 from eval.targets.search import (
     WARMUPS,
@@ -22,7 +22,7 @@ from eval.targets.summary import summary
 from eval.trial import record
 from selftune.optim import NAdamW
 
-CONFIGURATIONS = configurations(LEAST_TRIALS)
+CONFIGURATIONS = configurations(PROTOCOL.configurations)
 
 
 @pytest.fixture(autouse=True)
@@ -38,9 +38,7 @@ def finished(trial, best, final=None, test=0.5):
 
 def complete_log(workload=LATE_FLIGHTS):
     """Configuration i ends at 1 + i; number 3, the best, reaches 0.5 and again 0.6 to 1."""
-    search = [
-        finished(trial, best=1.0 + trial.study) for trial in search_trials(workload, CONFIGURATIONS)
-    ]
+    search = [finished(trial, best=1.0 + trial.study) for trial in search_trials(workload)]
     search[3]["best_validation"] = 0.5
     again = [
         finished(trial, best=0.6 + 0.1 * index, test=0.7 + 0.1 * index)
@@ -71,7 +69,7 @@ def test_a_diverged_run_never_wins():
 def test_the_best_of_a_higher_metric_is_the_highest():
     higher = replace(LATE_FLIGHTS.metric, higher_is_better=True)
     workload = replace(LATE_FLIGHTS, metric=higher)
-    search = [finished(t, 1.0 + t.study) for t in search_trials(workload, CONFIGURATIONS)]
+    search = [finished(t, 1.0 + t.study) for t in search_trials(workload)]
     again = [finished(trial, 7.0) for trial in trials_with_new_seeds(workload, search[-1])]
     again[0] |= {"outcome": "failed", "best_validation": 40.0}
     write(search + again)
@@ -81,7 +79,7 @@ def test_the_best_of_a_higher_metric_is_the_highest():
 def test_the_target_of_a_workload_judged_at_its_end_is_made_of_last_metrics():
     """Number 3 is the best for a while, number 7 in the end."""
     workload = replace(LATE_FLIGHTS, judged_at_end=True)
-    records = complete_log()[:LEAST_TRIALS]
+    records = complete_log()[:32]
     for one in records:
         one["final_validation"] = 2.0
     records[7]["final_validation"] = 1.0
@@ -94,7 +92,7 @@ def test_the_target_of_a_workload_judged_at_its_end_is_made_of_last_metrics():
     assert "last validation over seeds: 1.1 to 1.5, median 1.3" in summary(workload)
 
 
-@pytest.mark.parametrize("lines", [0, 1, LEAST_TRIALS, LEAST_TRIALS + NUM_SEEDS - 1])
+@pytest.mark.parametrize("lines", [0, 1, PROTOCOL.configurations, 32 + 5 - 1])
 def test_an_incomplete_search_has_no_target(lines):
     write(complete_log()[:lines])
     with pytest.raises(ValueError, match=r"no target for late_flights.*eval\.set_targets") as no:
@@ -133,7 +131,7 @@ def test_configurations_fill_the_search_space():
 
 
 def test_a_longer_search_begins_with_the_shorter_one():
-    assert configurations(50)[:LEAST_TRIALS] == CONFIGURATIONS
+    assert configurations(50)[:32] == CONFIGURATIONS
     assert len(configurations(50)) == 50
 
 
@@ -161,7 +159,7 @@ def test_a_configuration_builds_the_calibrated_baseline():
 
 
 def test_every_run_of_a_search_has_a_seed_of_its_own():
-    search = search_trials(LATE_FLIGHTS, CONFIGURATIONS)
+    search = search_trials(LATE_FLIGHTS)
     again = trials_with_new_seeds(LATE_FLIGHTS, complete_log()[3])
     assert len({(trial.seed, trial.study) for trial in search + again}) == 37
     assert {trial.build for trial in again} == {CONFIGURATIONS[3]}
@@ -171,10 +169,12 @@ def test_the_summary_compares_configurations_with_seeds():
     records = complete_log()
     records[5] |= {"outcome": "failed", "reason": "diverged at step 2"}
     finals = iter([10.0, 20.0, 30.0, 40.0] + [25.0] * 27)
-    for one in records[:LEAST_TRIALS]:
+    for one in records[:32]:
         if one["outcome"] == "done":
             one["final_validation"] = next(finals)
-    for one, final in zip(records[LEAST_TRIALS:], [1.0, 2.0, 3.0, 4.0, 5.0], strict=True):
+    for one, final in zip(
+        records[PROTOCOL.configurations :], [1.0, 2.0, 3.0, 4.0, 5.0], strict=True
+    ):
         one["final_validation"] = final
     write(records)
     text = summary(LATE_FLIGHTS)
@@ -188,20 +188,13 @@ def test_the_summary_compares_configurations_with_seeds():
 
 @pytest.fixture
 def tiny_search(monkeypatch):
-    """The command on the tests' workload, with 3 configurations and 2 seeds."""
-    monkeypatch.setattr(eval.workloads, "WORKLOADS", drive.WORKLOADS)
-    monkeypatch.setattr(eval.workloads, "SUITES", drive.SUITES)
-    for module, name, number in (
-        (protocol, "LEAST_TRIALS", 3),
-        (set_targets, "LEAST_TRIALS", 3),
-        (protocol, "NUM_SEEDS", 2),
-        (search, "NUM_SEEDS", 2),
-    ):
-        monkeypatch.setattr(module, name, number)
+    """The command on the tests' workload."""
+    monkeypatch.setattr(set_targets, "WORKLOADS", drive.WORKLOADS)
+    monkeypatch.setattr(set_targets, "SUITES", drive.SUITES)
 
 
 def test_the_command_searches_once_and_then_knows_the_target(tiny_search, monkeypatch, capsys):
-    arguments = ["--workload", "late_flights", "--trials", "3", "--jobs", "2"]
+    arguments = ["--workload", "late_flights", "--trials", "3", "--seeds", "2", "--jobs", "2"]
     assert set_targets.main(arguments) == 0
     records = read(log(LATE_FLIGHTS))
     assert len(records) == 3 + 2
@@ -238,7 +231,7 @@ def test_the_command_reports_without_running(tiny_search, capsys):
 
 
 def test_the_command_refuses_another_search(tiny_search, capsys):
-    first = finished(search_trials(LATE_FLIGHTS, CONFIGURATIONS)[0], 1.0)
+    first = finished(search_trials(LATE_FLIGHTS)[0], 1.0)
     first["configuration"]["lr"] = 1.0
     write([first])
     content = log(LATE_FLIGHTS).read_bytes()
@@ -260,10 +253,10 @@ def test_the_calibrated_configuration_has_the_best_mean_rank():
     """Number 5 is second everywhere; 3 wins here, diverges there."""
     higher = replace(LATE_FLIGHTS.metric, name="accuracy", higher_is_better=True)
     other = replace(LATE_FLIGHTS, name="other", metric=higher)
-    search = complete_log()[:LEAST_TRIALS]
+    search = complete_log()[:32]
     search[5]["best_validation"] = 0.6
     write(search)
-    search = [finished(trial, best=0.1) for trial in search_trials(other, CONFIGURATIONS)]
+    search = [finished(trial, best=0.1) for trial in search_trials(other)]
     search[3] |= {"outcome": "failed", "best_validation": 0.99}
     search[5]["best_validation"], search[9]["best_validation"] = 0.8, 0.9
     write(search, other)
@@ -275,3 +268,33 @@ def test_logs_in_the_repository_are_whole(monkeypatch):
     for path in protocol.FOLDER.glob("*.jsonl"):
         lines = path.read_text().splitlines(keepends=True)
         assert all(line.endswith("\n") and json.loads(line) for line in lines)
+
+
+def test_a_search_of_another_size_gives_a_target_that_says_so():
+    small = Sizes(configurations=4, seeds=1)
+    search = [finished(t, best=1.0 + t.study) for t in search_trials(LATE_FLIGHTS, small)]
+    again = trials_with_new_seeds(LATE_FLIGHTS, search[0], small)
+    write(search)
+    with pytest.raises(ValueError, match=r"4 of 4 configurations and 0 of 1 seeds.*--trials 4"):
+        target(LATE_FLIGHTS)
+    write([finished(trial, best=0.25) for trial in again])
+    assert target(LATE_FLIGHTS) == 0.25
+    assert "a search of 4 configurations and 1 seed, where the protocol has 32" in summary(
+        LATE_FLIGHTS
+    )
+
+
+def test_a_longer_search_is_incomplete_until_it_has_ended():
+    small = Sizes(configurations=4, seeds=1)
+    search = [finished(t, best=1.0 + t.study) for t in search_trials(LATE_FLIGHTS, small)]
+    again = trials_with_new_seeds(LATE_FLIGHTS, search[0], small)
+    write(search + [finished(trial, best=0.25) for trial in again])
+    write([finished(search_trials(LATE_FLIGHTS)[4], best=9.0)])
+    with pytest.raises(ValueError, match="5 of 32 configurations and 1 of 5 seeds"):
+        target(LATE_FLIGHTS)
+
+
+def test_a_search_of_another_model_is_refused():
+    write(complete_log())
+    with pytest.raises(ValueError, match="was made with code '"):
+        target(replace(LATE_FLIGHTS, build_model=partial(nn.Linear, 13, 1)))

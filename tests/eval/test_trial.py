@@ -4,11 +4,15 @@ from dataclasses import replace
 from hashlib import sha256
 
 import pytest
+import torch
 from builds import diverging, exiting, moving_at_zero, raising, sgd, sgd_to_zero
 from late_flights import LATE_FLIGHTS
+from torch.optim.lr_scheduler import LambdaLR
 from trials import TRIAL, comparable
 
 from eval.data import manifest
+from eval.fingerprint import fingerprint
+from eval.methods import METHODS
 from eval.trial import checksum, run_trial
 
 
@@ -181,6 +185,7 @@ def test_the_record_names_the_rules_it_was_made_under():
         "metric": "log loss",
         "higher_is_better": False,
         "data": manifest()["flights"]["sha256"][:16],
+        "code": fingerprint(LATE_FLIGHTS),
         "method": "Adam, lr .01",
     }
 
@@ -204,3 +209,30 @@ def test_a_trial_tells_its_watcher_every_evaluation():
 
 def test_a_trial_can_be_sent_to_another_process():
     assert pickle.loads(pickle.dumps(TRIAL)) == TRIAL
+
+
+def test_the_numbers_that_move_in_the_groups_are_recorded():
+    record = run_trial(replace(TRIAL, build=METHODS["schedule_free_prodigy"].build, budget=0.5))
+    curve = record["param_groups"]["d"]
+    assert [step for step, _ in curve] == list(range(0, 21, 2))
+    assert curve[0][1] == 1e-6 < curve[-1][1]
+    assert record["param_groups"]["lr"][0][1] < record["param_groups"]["lr"][-1][1] == 1.0
+    assert "eps" not in record["param_groups"]  # it stays what the configuration says
+
+
+def test_a_group_whose_numbers_move_as_the_first_ones_do_is_left_out():
+    def two_groups(model, num_steps):
+        first, *others = model.parameters()
+        groups = [{"params": [first]}, {"params": others[:1]}, {"params": others[1:], "lr": 0.5}]
+        optimizer = torch.optim.SGD(groups, lr=0.1)
+        return optimizer, LambdaLR(optimizer, lambda step: 1 / (1 + step)), None
+
+    moved = run_trial(replace(TRIAL, build=two_groups, budget=0.1))["param_groups"]
+    assert moved == {
+        "lr": [[0, 0.1], [2, 0.0333333], [4, 0.02]],
+        "lr[2]": [[0, 0.5], [2, 0.166667], [4, 0.1]],
+    }
+
+
+def test_a_record_without_moving_numbers_has_none():
+    assert "param_groups" not in run_trial(replace(TRIAL, budget=0.1))

@@ -1,0 +1,34 @@
+"""Runs that were best long before their end and then lost much of what they had gained."""
+
+from collections.abc import Iterable
+
+from .scoring import Record
+
+EARLY = 0.5  # of the run: a best evaluation in its first half
+MUCH = 0.1  # of the gain since the first evaluation; less is what noise does
+
+
+def overfitted(record: Record) -> bool:
+    """Whether the run's metric got best early and ended much worse.
+
+    A run that reached its target was stopped there, and has not.
+    """
+    values = [(step, metric) for step, _, metric in record["curve"] if metric is not None]
+    if len(values) < 2 or record["outcome"] in ("hit", "failed"):
+        return False
+    sign = 1 if record["rules"]["higher_is_better"] else -1
+    step, best = max(values, key=lambda value: sign * value[1])
+    gain, loss = abs(best - values[0][1]), abs(best - values[-1][1])
+    return step <= EARLY * values[-1][0] and loss > MUCH * gain
+
+
+def remark(records: Iterable[Record]) -> str | None:
+    """A sentence about the runs that went on to their end, if one of them overfitted."""
+    whole = [record for record in records if record["outcome"] not in ("hit", "failed")]
+    number = sum(map(overfitted, whole))
+    if not number:
+        return None
+    return (
+        f"{number} of {len(whole)} runs that went on to their end were best in their first half "
+        f"and then lost more than {MUCH:.0%} of their gain: the model overfits"
+    )

@@ -434,6 +434,17 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
             self._watch = None
             raise
 
+    def __repr__(self) -> str:
+        """What it is and where it stands, in one line; `param_groups` has all options."""
+        steps = [state["step"] for state in self.state.values() if "step" in state]
+        parts = [f"step={max(steps)}"] if steps else []
+        sizes = list(dict.fromkeys(map(_shown_step_size, self.param_groups)))
+        parts.append(f"step_size={sizes[0] if len(sizes) == 1 else '(' + ', '.join(sizes) + ')'}")
+        first = self.param_groups[0]
+        parts.append(f"weights={'training' if first['train_mode'] else 'evaluation'}")
+        parts.append(f"skipped_steps={first['skipped_steps']}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
     def __dir__(self) -> list[str]:
         return for_users(super().__dir__())
 
@@ -454,6 +465,15 @@ def _floats(cls: type) -> tuple[str, ...]:
     """The options of a class that are single numbers, but not whole ones, by their defaults."""
     parameters = inspect.signature(cls).parameters.values()
     return tuple(p.name for p in parameters if isinstance(p.default, float))
+
+
+def _shown_step_size(group: Group) -> str:
+    """lr times what the method has found for it to multiply."""
+    names = ("step_size", "eta", "d")
+    found = next((group[name] for name in names if name in group), 1.0)
+    if isinstance(found, Tensor) and found.is_meta:
+        return "?"
+    return f"{lr_of(group) * float(found):.4g}"
 
 
 def lr_of(group: Group) -> float:

@@ -11,9 +11,12 @@ from torch import Tensor
 
 from selftune.optim.engine.checkpoints import like
 from selftune.optim.engine.cohorts import Bucket, Cohort, cohorts
+from selftune.optim.engine.collectives import total
 from selftune.optim.engine.evaluation_weights import EvaluationWeights
 from selftune.optim.engine.options import require
 from selftune.optim.engine.precision import LOW_PRECISION, uncompiled
+from selftune.optim.engine.skipped_steps import count_skip, known_at_once
+from selftune.optim.engine.step_guard import guarded
 from selftune.optim.optimizer import Group, Optimizer, State, lr_of
 from selftune.optim.sequences import own_share
 from selftune.optim.wrapping import OWN, BothStates, without_global_hooks, without_gradients
@@ -33,7 +36,8 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
     no momentum of its own: beta takes that place. Its weight decay acts at z. The parameter
     groups are those of the base, so that schedulers and the like reach it through this object;
     use this one only. What `train` and `eval` do: see `Optimizer`. A step that a base of ours
-    skips, because a gradient was not finite, is not averaged either. Whatever the base, a group
+    skips, because a gradient was not finite, is not averaged either; around an optimizer of torch
+    such a step is skipped on a CPU, where it costs no waiting. Whatever the base, a group
     whose lr is 0 is frozen.
 
     beta: the interpolation between z (at 0) and x (at 1).
@@ -87,6 +91,23 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         self.param_groups = self.base.param_groups
         for group in self.param_groups:
             group.setdefault("train_mode", True)
+            group.setdefault("skipped_steps", 0)
+
+    @property
+    def averages(self) -> bool:
+        """That lr should not decay is so whatever the base."""
+        return True
+
+    def check_group(self, group: Group) -> None:
+        """Raise ValueError for an option out of its range."""
+        lr = lr_of(group)
+        require(0 <= lr < float("inf"), "lr", lr, "[0, inf)")
+        _check(group)
+
+    def fitting_state(self, p: Tensor, group: Group) -> tuple[State, State]:
+        """A new state of the parameter, without memory, and the present one."""
+        like = torch.empty(p.shape, dtype=p.dtype, device="meta")
+        return _new_state(like), self.own.get(p, {})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None, loss: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -104,8 +125,12 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         return loss
 
     @uncompiled
+    @guarded
     def _step(self) -> None:
         stepping = self._cohorts(self._moving())
+        if stepping and not isinstance(self.base, Optimizer) and _is_spoilt(stepping):
+            count_skip(type(self).__name__, self.param_groups)
+            return
         for b in _buckets(stepping):
             b.param.copy_(b.z)
         skipped_before = skipped_steps(self.base)
@@ -272,6 +297,17 @@ def _new_state(p: Tensor) -> State:
     x, z = p.detach().to(wide, copy=True), p.detach().clone()
     numbers = {"step": 0, "lr_max": 0.0, "weight_sum": 0.0, "base_at_lr_0": False}
     return {**numbers, "x": x, "z": z}
+
+
+def _is_spoilt(stepping: list[Cohort]) -> bool:
+    """Whether a gradient is not finite, where the host knows: torch's bases would take it."""
+    terms = [
+        (cohort.shards, [b.grad.none_or_nan()])
+        for cohort in stepping
+        for b in cohort.buckets(grads=True)
+    ]
+    (finite,) = total(terms)
+    return known_at_once(finite) and not finite.isfinite()
 
 
 def _buckets(members: list[Cohort]) -> Iterator[Bucket]:

@@ -264,3 +264,25 @@ def test_a_subclass_with_arguments_of_its_own_takes_those_of_packages_too():
     assert optimizer.label == "x"
     assert optimizer.param_groups[0]["d0"] == 1e-4
     assert torch.equal(optimizer.param_groups[0]["d"], torch.tensor(1e-4))
+
+
+@every_class
+def test_the_text_of_an_optimizer_says_what_it_is_and_where_it_stands_in_one_line(cls):
+    params = weights()
+    optimizer = cls([{"params": params[:2]}, {"params": params[2:], "lr": 0.5}])
+    train(optimizer, range(3))
+    text = repr(optimizer)
+    assert text.startswith(f"{cls.__name__}(")
+    assert "\n" not in text
+    assert len(text) < 120
+    assert ("step=3" in text) == all("step" in state for state in optimizer.state.values())
+    assert "step_size=(" in text
+    assert "weights=training, skipped_steps=0)" in text
+    optimizer.eval()
+    assert "weights=evaluation" in repr(optimizer)
+
+
+def test_the_text_of_prodigy_shows_the_step_size_that_it_has_found():
+    optimizer = optim.Prodigy(weights())
+    train(optimizer, range(20))
+    assert f"step_size={float(optimizer.param_groups[0]['d']):.4g}," in repr(optimizer)

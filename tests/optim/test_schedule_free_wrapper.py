@@ -358,3 +358,41 @@ def test_an_option_out_of_range_is_refused_by_name(options, message):
 def test_what_is_no_optimizer_is_refused_with_the_right_form(base):
     with pytest.raises(ValueError, match=r"takes an optimizer, got .*ScheduleFree\(torch"):
         ScheduleFree(base)
+
+
+@every_base
+def test_a_gradient_that_is_not_finite_changes_nothing(base):
+    (problem, optimizer), (twin, reference) = wrapped(base), wrapped(base)
+    train(problem, optimizer, 3)
+    train(twin, reference, 3)
+    problem.start[0].grad = torch.full_like(problem.start[0], float("nan"))
+    with pytest.warns(UserWarning, match="skipped a step"):
+        optimizer.step()
+    assert optimizer.param_groups[0]["skipped_steps"] == 1
+    train(problem, optimizer, 3)
+    train(twin, reference, 3)
+    assert all(map(torch.equal, problem.start, twin.start))
+    optimizer.eval()
+    reference.eval()
+    assert all(map(torch.equal, problem.start, twin.start))
+
+
+@pytest.mark.parametrize("lr", [float("nan"), -1.0])
+def test_an_lr_that_is_set_out_of_range_in_mid_run_is_refused(lr):
+    problem, optimizer = wrapped(BASES["AdamW"])
+    train(problem, optimizer, 1)
+    optimizer.param_groups[0]["lr"] = lr
+    with pytest.raises(ValueError, match=r"lr must lie in \[0, inf\)"):
+        train(problem, optimizer, 1)
+
+
+def test_a_state_that_was_not_grown_with_its_parameter_is_named():
+    problem, optimizer = wrapped(BASES["SGD"])
+    train(problem, optimizer, 1)
+    p = problem.start[0]
+    q = torch.zeros(5, dtype=p.dtype, requires_grad=True)
+    optimizer.param_groups[0]["params"][0] = q
+    optimizer.own[q] = optimizer.own.pop(p)
+    q.grad = torch.ones_like(q)
+    with pytest.raises(ValueError, match=r"the state 'x' .* \(3,\), but should have \(5,\)"):
+        optimizer.step()

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
 
 
 class Following:
@@ -27,6 +28,7 @@ class Following:
         made: Callable[[], None],
         before: Callable[[], None] = lambda: None,
     ) -> None:
+        optimizer = innermost_optimizer(optimizer)
         self._before, self._made = before, made
         self._optimizer = optimizer
         self._found_inf: _Verdict | None = None
@@ -74,6 +76,21 @@ class Following:
         self._waiting = True
         if not _verdict_travels(optimizer, found_inf):
             self.settle()
+
+
+def innermost_optimizer(optimizer: Any) -> torch.optim.Optimizer:
+    """The torch optimizer that steps within what accelerate and others put around it.
+
+    Raises ValueError for anything else, schedulers included.
+    """
+    inner = optimizer
+    while not isinstance(inner, LRScheduler) and isinstance(
+        getattr(inner, "optimizer", None), torch.optim.Optimizer
+    ):
+        inner = inner.optimizer
+    if not isinstance(inner, torch.optim.Optimizer):
+        raise ValueError(f"expected a torch optimizer, got a {type(optimizer).__name__}")
+    return inner
 
 
 class _Verdict:

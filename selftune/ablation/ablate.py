@@ -49,10 +49,12 @@ def ablate(
         `transfer_lr`. If None, all have the same peak.
     out: a folder for outcomes, norms, table and picture. The same call goes on where an earlier
         one was interrupted; one with more schedules, seeds or `refine_from` makes what is missing.
-    Says on stderr how far it is.
+    Says on stderr how far it is. Raises ValueError where a run did not follow its schedule from the
+    first step to the last, unless it diverged, and where several seeds are asked for and
+    `run.seed` is not read.
     """
-    plan = _Plan(schedules, averages or {}, refine_from, tuned_with)
     chosen = _seeds(seeds)
+    plan = _Plan(schedules, averages or {}, refine_from, tuned_with, len(chosen) > 1)
     with AblationFile(None if out is None else Path(out), plan.definition) as file:
         keys = [(name, seed) for seed in chosen for name in plan.names]
         left = [(name, seed) for name, seed in keys if plan.is_left(name, seed, file)]
@@ -91,6 +93,7 @@ class _Plan:
     averages: Mapping[str, Profile]
     refine_from: str | None
     tuned_with: str | None
+    several_seeds: bool
     _definitions: dict[str, dict[str, Any]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -152,6 +155,13 @@ class _Plan:
         began = time.monotonic()
         metrics = self._metrics(train(run))
         seconds = time.monotonic() - began
+        if all(map(math.isfinite, metrics.values())):  # who diverged may have stopped
+            run.require_whole()
+        if self.several_seeds and not run.seed_was_read:
+            raise ValueError(
+                "train never read run.seed: seed the model and the order of the data with it, as "
+                "by torch.manual_seed(run.seed), or ask for one seed"
+            )
         if run.recorder is not None:
             run.recorder.close()
             file.keep_norms(name, seed, run.recorder.log)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
-from urllib.parse import quote
 
+from selftune.ablation.names import in_file_name, shown
 from selftune.refinement.norm_log import NormLog
 
 
@@ -25,8 +25,8 @@ class Outcome:
     seconds: float
 
     def __str__(self) -> str:
-        metrics = ", ".join(f"{name} {value:.5g}" for name, value in self.metrics.items())
-        return f"{self.schedule}, seed {self.seed}: {metrics} in {self.seconds:.1f} s"
+        metrics = ", ".join(f"{shown(name)} {v:.5g}" for name, v in self.metrics.items())
+        return f"{shown(self.schedule)}, seed {self.seed}: {metrics} in {self.seconds:.1f} s"
 
 
 @dataclass
@@ -122,7 +122,7 @@ class AblationFile:
 
 
 def _norms_path(folder: Path, schedule: str, seed: int) -> Path:
-    return folder / f"norms-{quote(schedule, safe=' ')}-{seed}.csv.gz"  # a name may have slashes
+    return folder / f"norms-{in_file_name(schedule)}-{seed}.csv.gz"
 
 
 def _lock(file: TextIO, path: Path) -> None:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from selftune.ablation.names import shown
 from selftune.schedules.plot import require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from selftune.ablation.table import Ablation
+    from selftune.ablation.table import Ablation, Cell
 
 
 def ablation_picture(ablation: Ablation) -> Figure:
@@ -34,7 +35,12 @@ def ablation_picture(ablation: Ablation) -> Figure:
         ax.plot(cell.difference.mean, row, "|", color=colour, markersize=12)
     ax.axvline(0, color="0.7", linewidth=0.8)
     better = "better to the right" if ablation.higher_is_better else "better to the left"
-    ax.set(xlabel=f"difference from {first.schedule}/{first.average}; {better}")
-    ax.set_yticks(range(len(cells)), [f"{cell.schedule}/{cell.average}" for cell in cells])
+    ax.set(xlabel=f"difference from {_label(first)}; {better}")
+    ax.set_yticks(range(len(cells)), [_label(cell) for cell in cells])
     ax.set_ylim(len(cells) - 0.4, -0.6)
     return figure
+
+
+def _label(cell: Cell) -> str:
+    # Between dollar signs matplotlib reads formulas.
+    return f"{shown(cell.schedule)}/{shown(cell.average)}".replace("$", r"\$")

@@ -13,6 +13,7 @@ from selftune.averaging import Profile, WeightAverage
 from selftune.refinement.recorder import GradientNorms
 from selftune.schedules.lr_scheduler import ScheduleLR
 from selftune.schedules.schedule import Schedule
+from selftune.step_hooks import innermost_optimizer
 
 NONE = "none"  # the name of the last weights, among averages
 
@@ -21,19 +22,28 @@ class Run:
     """One run of a training function: its schedule and seed, and what rides along.
 
     schedule: multipliers of the learning rate, for as many steps as are to be made.
-    seed: for the model, the order of the data, and all else that is random.
+    seed: for the model, the order of the data, and all else that is random; that it was asked for
+        is noticed.
     """
 
     def __init__(
         self, schedule: Schedule, seed: int, averages: Mapping[str, Profile], record: bool
     ) -> None:
         assert schedule.total_steps is not None, "ablate refuses schedules without an end"
-        self.schedule, self.seed = schedule, seed
+        self.schedule, self._seed = schedule, seed
+        self.seed_was_read = False
         self.total_steps = schedule.total_steps
         self.recorder: GradientNorms | None = None
         self._profiles, self._record = averages, record
         self._model: nn.Module | None = None
         self._averages: dict[str, WeightAverage] = {}
+        self._scheduler: ScheduleLR | None = None
+        self._optimizer_steps = 0  # calls, also of steps that were skipped
+
+    @property
+    def seed(self) -> int:
+        self.seed_was_read = True
+        return self._seed
 
     def start(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> ScheduleLR:
         """Put the schedule to work, and let the averages follow the optimizer.
@@ -49,7 +59,9 @@ class Run:
             self._averages[name] = average
         if self._record:
             self.recorder = GradientNorms(optimizer)
-        return ScheduleLR(optimizer, self.schedule)
+        innermost_optimizer(optimizer).register_step_post_hook(self._count)
+        self._scheduler = ScheduleLR(optimizer, self.schedule)
+        return self._scheduler
 
     def judge(
         self,
@@ -68,3 +80,23 @@ class Run:
             with average.swap(self._model, batches, forward):
                 metrics[name] = float(evaluate())
         return metrics
+
+    def require_whole(self) -> None:
+        """Raise ValueError if the schedule was not followed from its first step to its last."""
+        if self._scheduler is None:
+            return  # nothing is known of the run
+        made, wanted = self._scheduler.last_epoch, self.total_steps
+        if made == 0:
+            raise ValueError(
+                f"train made {self._optimizer_steps} steps and never called step() of what "
+                "run.start() returned: its learning rate stayed that of the first step"
+            )
+        if made != wanted:
+            raise ValueError(
+                f"train called step() of the schedule {made} times, in {self._optimizer_steps} "
+                f"steps of the optimizer, where the schedule has {wanted} steps: make "
+                "run.total_steps of them, or give schedules of as many steps as train makes"
+            )
+
+    def _count(self, *_: Any) -> None:
+        self._optimizer_steps += 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selftune.ablation.file import Outcome
+from selftune.ablation.names import in_markdown, shown
 from selftune.ablation.paired_difference import CAUTION, Difference, finite_mean
 from selftune.ablation.run import NONE
 
@@ -89,8 +90,8 @@ class Ablation:
             return ""
         return "better" if (cell.difference.mean > 0) == self.higher_is_better else "worse"
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """The table's texts, under HEAD."""
+    def rows(self, name_as: Callable[[str], str] = shown) -> list[tuple[str, ...]]:
+        """The table's texts, under HEAD. name_as: how names are written."""
         rows = []
         for cell in self.cells:
             mean = finite_mean(cell.values)
@@ -99,27 +100,31 @@ class Ablation:
             difference = "" if cell.difference is None else str(cell.difference)
             # Both ways to count: the recording run is free where it was wanted anyway.
             steps = f"{cell.steps}" + (f" (+{cell.to_record})" if cell.to_record else "")
-            name = (cell.schedule, cell.average)
+            name = (name_as(cell.schedule), name_as(cell.average))
             rows.append((*name, metric, difference, self.verdict(cell), steps))
         return rows
 
-    def caption(self) -> str:
+    def caption(self, name_as: Callable[[str], str] = shown) -> str:
         first, count = self.cells[0], len(self.seeds)
+        one = f"{name_as(first.schedule)}/{name_as(first.average)}"
         of_seeds = f"means over {count} seeds" if count > 1 else "one seed, which shows no spread"
         parts = [
             f"{'Higher' if self.higher_is_better else 'Lower'} is better; {of_seeds}.",
-            f"Differences are from {first.schedule}/{first.average}, seed by seed",
+            f"Differences are from {one}, seed by seed",
         ]
         if count > 1:
             parts[-1] += f", with 95 % intervals; {CAUTION}"
         parts[-1] += "."
+        if count > 1 and all(len(set(cell.values)) == 1 for cell in self.cells):
+            parts.append("All seeds came to the same values: does train use run.seed?")
         if any(cell.to_record for cell in self.cells):
             parts.append("In brackets: steps of the run that recorded the norms.")
         return " ".join(parts)
 
     def markdown(self) -> str:
-        lines = [HEAD, tuple("---" for _ in HEAD), *self.rows()]
-        return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", self.caption()])
+        lines = [HEAD, tuple("---" for _ in HEAD), *self.rows(in_markdown)]
+        table = [f"| {' | '.join(line)} |" for line in lines]
+        return "\n".join([*table, "", self.caption(in_markdown)])
 
     def __str__(self) -> str:
         rows = [HEAD, *self.rows()]

@@ -44,7 +44,11 @@ class SnapshotStore:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, average: WeightAverage) -> None:
-        """Save the average as it is now. Every rank of a distributed run has to call this."""
+        """Save the average as it is now. Every rank of a distributed run has to call this.
+
+        Later snapshots of the same width are dropped: the run was resumed from an older checkpoint,
+        and they are of the branch that was lost.
+        """
         profile = average.profile
         if not isinstance(profile, PowerEMA) or profile.start != 0:
             raise ValueError(f"post-hoc synthesis needs PowerEMA with start=0, got {profile}")
@@ -57,6 +61,9 @@ class SnapshotStore:
         snapshot = {"step": step, "sigma_rel": profile.sigma_rel, "weights": weights}
         torch.save(snapshot, unfinished)
         unfinished.replace(path)
+        for other in self.folder.glob(f"step*-sigma{profile.sigma_rel}.pt"):
+            if int(other.name[len("step") :].split("-")[0]) > average.steps:
+                other.unlink()
 
     def synthesize(self, sigma_rel: float, step: int | None = None) -> dict[str, Tensor]:
         """The weights that `PowerEMA(sigma_rel)` would have had after `step`, by name.

@@ -24,7 +24,7 @@ from selftune.averaging.module_tensors import (
 )
 from selftune.averaging.profiles import Moment, Profile
 from selftune.dtensor import own_part
-from selftune.step_hooks import Following
+from selftune.step_hooks import Following, innermost_optimizer
 from selftune.swapped_parameters import lent
 
 # Models that hold an average at the moment.
@@ -90,10 +90,25 @@ class WeightAverage:
     def attach(self, optimizer: torch.optim.Optimizer) -> Following:
         """Update after every step that the optimizer makes; skipped ones do not count.
 
+        Of several optimizers that train one model, attach to the one that steps last: the weights
+        are taken after its steps, and only these count. What `accelerate` prepares is seen
+        through. Raises ValueError for an optimizer that holds none of the model's parameters, as
+        that of another model, or one of DeepSpeed, which holds copies: call `update()` there.
+
         Returns a handle with `remove()`.
         """
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise ValueError(f"attach() takes a torch optimizer, got a {type(optimizer).__name__}")
+        try:
+            optimizer = innermost_optimizer(optimizer)
+        except ValueError:
+            kind = type(optimizer).__name__
+            raise ValueError(f"attach() takes a torch optimizer, got a {kind}") from None
+        own = {id(place.tensor) for place in parameters(self._model).values()}
+        if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
+            raise ValueError(
+                f"the {type(optimizer).__name__} holds none of the parameters of this "
+                f"{type(self._model).__name__}: attach to the optimizer that trains it, or call "
+                "update() after each of its steps"
+            )
         if self._attached():
             raise RuntimeError("attach() was called before: call remove() on what it returned")
         self._following = Following(optimizer, self._count, before=self._before_step)

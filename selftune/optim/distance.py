@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from selftune.dtensor import is_sharded
-from selftune.optim.engine.collectives import is_flattened
 from selftune.optim.engine.options import require
-from selftune.optim.optimizer import Group, lr_of
+from selftune.optim.optimizer import Group, is_flattened, lr_of
 from selftune.tensor_list import TensorList
 
 # How much larger than d a credible estimate may be. In D-Adapt Adam the second step alone gives

@@ -10,10 +10,17 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from selftune.optim.distance import add_distance, require_alike, sound
-from selftune.optim.engine.collectives import completed, is_flattened
 from selftune.optim.engine.options import COUPLED, require, require_nonnegative
-from selftune.optim.engine.precision import in_float32
-from selftune.optim.optimizer import Bucket, Group, Optimizer, State, lr_of
+from selftune.optim.optimizer import (
+    Bucket,
+    Group,
+    Optimizer,
+    State,
+    completed,
+    in_float32,
+    is_flattened,
+    lr_of,
+)
 from selftune.tensor_list import TensorList
 
 # Keeps r_bar / sqrt(G) finite until a gradient is not zero, and does nothing else. The package

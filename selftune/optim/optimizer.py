@@ -15,6 +15,8 @@ from selftune.optim.engine import packing
 from selftune.optim.engine.checkpoints import METHOD, method_of, restoring
 from selftune.optim.engine.cohorts import Bucket, Cohort, Group, State, Watch, cohorts
 from selftune.optim.engine.collectives import Shards, hidden_partition, total
+from selftune.optim.engine.collectives import completed as completed  # rules take these from here
+from selftune.optim.engine.collectives import is_flattened as is_flattened
 from selftune.optim.engine.compiled import Call, NotCompiled, Way
 from selftune.optim.engine.construction import (
     OptimizerType,
@@ -27,6 +29,7 @@ from selftune.optim.engine.foreign_checkpoints import in_our_form
 from selftune.optim.engine.loss import needed, with_mean
 from selftune.optim.engine.options import check_names, check_types, options_of, options_of_all
 from selftune.optim.engine.precision import LOW_PRECISION, Rule, look, run, uncompiled
+from selftune.optim.engine.precision import in_float32 as in_float32
 from selftune.optim.engine.remarks import remark
 from selftune.optim.engine.skipped_steps import Verdict, count_skip, known_at_once
 from selftune.optim.engine.sparse_rows import is_sparse

@@ -20,10 +20,16 @@ def choose(log: NormLog, decouple: str) -> str:
     if decouple not in MODES:
         raise ValueError(f"decouple is one of {', '.join(MODES)}, got {decouple!r}")
     if decouple == "weight_norm" and "weight" not in log.norms:
-        raise ValueError("the log has no weight norms: record them, or pass another decouple=")
+        raise ValueError(
+            "the log has no weight norms: record them, say which column has them with --column "
+            "THEIRS=weight, or pass another decouple="
+        )
     can_model = log.lrs is not None and log.weight_decay
     if decouple == "model" and not can_model:
-        raise ValueError("to model the weight norm, give lrs= and a positive weight_decay=")
+        raise ValueError(
+            "to model the weight norm, give lrs= and a positive weight_decay=; say which column "
+            "of a log has the first with --column THEIRS=lr"
+        )
     if decouple != "auto":
         return decouple
     if log.weight_decay == 0:

@@ -17,6 +17,11 @@ STILL = 0.01  # standard deviation of a logarithm that is as good as constant
 # norms scatter as much, but evenly.
 SCATTER, GROWTH = 0.15, 3.0
 FEW = 100  # records
+GAP = 0.05  # of the run, without records
+ASSUMED = {
+    "AdamW": "no optimizer is named, AdamW's is assumed (SGD's, norm^-2: --optimizer SGD)",
+    "SGD": "no optimizer is named, SGD's is assumed (AdamW's, norm^-1: kind='adam')",
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Diagnostics:
     scatter, scatter_growth: the largest interquartile range of log norms about their smoothed
         values in a tenth of the run, and its ratio to the smallest; None for short logs.
     model_holds: whether the norms behave as decoupling assumes; None if they are not decoupled.
+    assumed: the optimizer whose formula is taken, where none was named and no kind given.
+    notes: what was assumed when the log was read.
     """
 
     kind: str
@@ -60,10 +67,13 @@ class Diagnostics:
     scatter_growth: float | None
     model_holds: bool | None
     warnings: tuple[str, ...]
+    assumed: str | None
+    notes: tuple[str, ...]
 
     def __str__(self) -> str:
         lines = [
-            f"weights: {self.kind}, norm^-{self.power}, decoupled by {self.decouple}",
+            f"weights: {self.kind}, norm^-{self.power}, decoupled by {self.decouple}"
+            + (f"; {ASSUMED[self.assumed]}" if self.assumed else ""),
             f"records: {self.num_records}, of which {self.num_unusable} unusable, "
             f"{self.num_outliers} outliers",
             f"predicted gain over linear decay: {self.predicted_gain - 1:.1%} of the bound",
@@ -79,6 +89,7 @@ class Diagnostics:
             lines.append(f"variance explained by the weight norm: {self.explained:.0%}")
         if self.model_holds is not None:
             lines.append(f"the model of decoupling holds: {'yes' if self.model_holds else 'NO'}")
+        lines += [f"note: {note}" for note in self.notes]
         return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
 
@@ -92,6 +103,8 @@ def diagnose(
     factors: np.ndarray,
     num_capped: int,
     decayed: bool,
+    assumed: str | None,
+    notes: tuple[str, ...],
 ) -> Diagnostics:
     """Look at a refinement: the series that went in, the weights and multipliers that came out.
 
@@ -136,6 +149,8 @@ def diagnose(
         if decouple == "none"
         else not (unstable or (explained is not None and explained < 0)),
         warnings=(),
+        assumed=assumed,
+        notes=notes,
     )
     return replace(
         diagnostics,
@@ -158,6 +173,11 @@ def _objections(
         )
     if series.missing > 0.01:
         yield f"no norms in the first {series.missing:.0%} of the run; the first one stands in"
+    if series.gap is not None and series.gap.share > GAP:
+        yield (
+            f"no norms between the steps {series.gap.after} and {series.gap.before}, "
+            f"{series.gap.share:.0%} of the run: a straight line stands in"
+        )
     if d.num_records < FEW:
         yield f"only {d.num_records} norms: noise shows in the schedule"
     if num_capped:

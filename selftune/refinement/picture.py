@@ -26,6 +26,7 @@ def picture(refined: Refined) -> Figure:
     name = "gradient norm" if decouple == "none" else "gradient norm x weight norm"
     left.set(xlabel="fraction of the run", ylabel=name, xlim=(0, 1), yscale="log")
     left.legend(frameon=False)
-    total = len(refined.factors())
-    plot_schedules((refined, linear(total)), ("refined", "linear"), right)
+    assert refined.total_steps is not None, "a refined schedule has an end"
+    beside = linear(refined.total_steps)
+    plot_schedules((refined, beside), ("refined", "linear"), right)
     return figure

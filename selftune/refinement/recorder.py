@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from selftune.refinement.norm_log import NormLog
 from selftune.refinement.norms import dot, norm
-from selftune.step_hooks import Following
+from selftune.step_hooks import Following, innermost_optimizer
 
 FLUSH = 100  # records between two transfers to the host
 
@@ -33,7 +33,9 @@ class GradientNorms:
         of the parameters. Where groups have several learning rates, lr is the first one's.
     every: record every so many steps.
     capacity: records kept. When there are more, every second one goes, from then on.
-    log: of the run so far, when it is resumed.
+    log: of the run so far, when it is resumed. What it holds of steps after the checkpoint, which
+        the optimizer's own count tells at the first step, is of a branch that was lost and goes.
+        Optimizers that count no steps, as torch's SGD, need `log.before(step)`.
     """
 
     def __init__(
@@ -48,7 +50,9 @@ class GradientNorms:
             raise ValueError(f"every must be 1 or more, got {every}")
         if capacity < 2:
             raise ValueError(f"capacity must be 2 or more, got {capacity}")
+        optimizer = innermost_optimizer(optimizer)
         self._optimizer = optimizer
+        self._joined = log is not None  # and no step made since
         self._names = ("weight", "l2", "l1", *(("update",) if update else ()))
         self._every, self._capacity = every, capacity
         self._step = 0
@@ -95,6 +99,9 @@ class GradientNorms:
 
     @torch.no_grad()
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._joined:
+            self._joined = False
+            self._cut(_steps_made(optimizer))
         self._measured, self._before, self._stepped = [], [], None
         if self._step % self._every:
             return
@@ -169,6 +176,19 @@ class GradientNorms:
         self._records = np.stack(columns, axis=1).tolist()
         self._step = log.total_steps
         self._every = max(self._every, round(log.spacing))
+
+    def _cut(self, made: int | None) -> None:
+        """Go on after so many steps: what was recorded later is of a branch that was lost."""
+        if made is not None and made < self._step:
+            self._records = [record for record in self._records if record[0] < made]
+            self._step = made
+
+
+def _steps_made(optimizer: Optimizer) -> int | None:
+    """How many steps the state of an optimizer counts; None if it counts none."""
+    names = ("step", "schedule_free_step")
+    counts = [state[n] for state in optimizer.state.values() for n in names if n in state]
+    return max(map(int, counts), default=None)
 
 
 def _name(optimizer: Optimizer) -> str:

@@ -77,7 +77,8 @@ def refine(
     total_steps: of the schedule; by default those of the log.
     kind: "sgd", |g|_2^-2; "adam", |g|_1^-1, or |g|_2^-1 where only that is known; "update",
         <g, u>^-1, for any optimizer; "auto": "update" if it was recorded, "sgd" for plain norms
-        and for optimizers named SGD, DoG or DoWG (in part), else "adam".
+        and for optimizers named SGD, DoG or DoWG (in part), else "adam", which a log that names
+        no optimizer is most often of; the diagnostics say what was assumed.
     smoothing: length of the running median, as a fraction of the run in [0, 0.5].
     decouple: times what the norms are taken: "weight_norm", the recorded one; "model", one that
         follows from lrs and weight_decay; "none"; "auto": the first of these that the log
@@ -92,6 +93,7 @@ def refine(
     """
     if not 0 <= smoothing <= 0.5:
         raise ValueError(f"smoothing is a fraction of the run in [0, 0.5], got {smoothing}")
+    unnamed = "AdamW" if isinstance(log, NormLog) else "SGD"
     log = _as_log(log, steps, lrs, weight_decay)
     warmup = exact(warmup)
     require_length(warmup, "warmup")
@@ -99,7 +101,9 @@ def refine(
     if len(log.steps) and warmup_steps:
         require_room(warmup_steps, "warmup", whole - 1)
         log = log.after(warmup_steps)
-    kind, name = _kind(log, kind)
+    by_name = kind == "auto" and "update" not in log.norms
+    assumed = unnamed if by_name and log.optimizer is None else None
+    kind, name = _kind(replace(log, optimizer=assumed) if assumed else log, kind)
     mode = choose(log, decouple)
     sgd = kind == "sgd" or (kind == "update" and _follows_gradient(log))
     series = Series.of(log, name, mode, sgd)
@@ -128,6 +132,8 @@ def refine(
             factors,
             num_capped,
             decayed=log.weight_decay != 0,
+            assumed=assumed,
+            notes=log.notes,
         ),
         places=(warmup_steps + log.total_steps * series.places) / whole,
         norms=np.exp(series.log_norms + series.log_weight_norms),
@@ -162,24 +168,22 @@ def _as_log(
 def _kind(log: NormLog, kind: str) -> tuple[str, str]:
     """How the norms become weights, and which of them."""
     if kind == "auto":
-        if "update" in log.norms:
-            kind = "update"
-        elif log.optimizer is None and "l1" not in log.norms:
-            kind = "sgd"
-        else:
-            kind = "sgd" if _is_sgd_like(log) else "adam"
+        kind = "sgd" if _is_sgd_like(log) else "adam"
+        kind = "update" if "update" in log.norms else kind
     if kind not in KINDS:
         raise ValueError(f"kind is one of auto, {', '.join(KINDS)}, got {kind!r}")
     names = [name for name in KINDS[kind][0] if name in log.norms]
     if not names:
         raise ValueError(
-            f"kind={kind!r} needs {KINDS[kind][0][0]} norms; the log has {', '.join(log.norms)}"
+            f"kind={kind!r} needs {KINDS[kind][0][0]} norms; the log has {', '.join(log.norms)}: "
+            f"if another column has them, say so with --column THEIRS={KINDS[kind][0][0]}"
         )
     return kind, names[0]
 
 
 def _is_sgd_like(log: NormLog) -> bool:
-    return any(part in (log.optimizer or "") for part in SGD_LIKE)
+    name = (log.optimizer or "").casefold()
+    return any(part.casefold() in name for part in SGD_LIKE)
 
 
 def _follows_gradient(log: NormLog) -> bool:

@@ -17,6 +17,15 @@ NEARBY = 0.1  # of the run, from whose median no norm should be far,
 FAR = 10.0  # times larger or smaller
 
 
+@dataclass(frozen=True)
+class Gap:
+    """The longest stretch without a usable record, between two that have one."""
+
+    after: int  # steps
+    before: int
+    share: float  # of the run
+
+
 @dataclass(frozen=True, eq=False)
 class Series:
     """Logarithms at equal distances over the run, interpolated where a record is unusable.
@@ -33,6 +42,7 @@ class Series:
     num_unusable: int
     num_outliers: int  # of the usable, after the first 2 % of the run
     missing: float  # the share of the run before the first usable record
+    gap: Gap | None
 
     @staticmethod
     def of(log: NormLog, name: str, decouple: str, sgd: bool) -> Series:
@@ -88,7 +98,18 @@ class Series:
             num_unusable=len(norms) - len(records),
             num_outliers=int((far & (at[records] >= TRIM)).sum()),
             missing=float(at[records[0]]),
+            gap=_longest_gap(log, records),
         )
+
+
+def _longest_gap(log: NormLog, records: np.ndarray) -> Gap | None:
+    """None where no distance is far from the usual one."""
+    steps = log.steps[records]
+    distances = np.diff(steps)
+    i = int(np.argmax(distances))
+    if distances[i] <= 2 * max(log.spacing, float(np.median(distances[max(0, i - 9) : i + 10]))):
+        return None
+    return Gap(int(steps[i]), int(steps[i + 1]), float(distances[i] / log.total_steps))
 
 
 def smooth(values: np.ndarray, share: float) -> np.ndarray:

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import warnings
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from selftune.schedules.schedule import Schedule
+from selftune.step_hooks import innermost_optimizer
 
 ON_MISMATCH = ("error", "given", "saved")
+
+# What the last scheduler wrote into each group, which tells what somebody else has written since.
+# A group is known by its identity: a checkpoint that is loaded brings new ones.
+_written: WeakKeyDictionary[Optimizer, list[tuple[dict[str, Any], Any]]] = WeakKeyDictionary()
 
 
 class ScheduleLR(LRScheduler):
     """Multiplies every group's learning rate by a schedule; call `step()` after the optimizer's.
 
-    Groups keep their own peaks, also those added later. `state_dict` holds the schedule as plain
-    numbers; on resume it is compared with the given one (torch's LambdaLR goes on with the saved
-    numbers, silently).
+    Groups keep their own peaks, also those added later. `state_dict` holds schedule and peaks as
+    plain numbers; on resume they are compared with the given ones (torch's LambdaLR goes on with
+    the saved numbers, silently). Optimizer and scheduler may be built and loaded in any order. An
+    optimizer that is loaded before its scheduler is built has the saved peaks.
 
-    on_mismatch: what to do on resume when they differ: "error"; "given", to go on with the new
-        one from the saved step; or "saved", to go back to the old one. The last two warn.
+    on_mismatch: what to do when the given schedule or peaks differ from those of the checkpoint,
+        or a peak from that of an earlier scheduler of the same optimizer: "error"; "given", to go
+        on with the new ones from the saved step; or "saved", to go back to the old ones. The last
+        two warn. A learning rate that is written into a group in mid-run lasts until the next
+        `step()`, which warns once.
     """
 
     def __init__(
@@ -46,49 +56,145 @@ class ScheduleLR(LRScheduler):
             raise ValueError(f"on_mismatch is one of {', '.join(ON_MISMATCH)}, got {on_mismatch!r}")
         self.schedule = schedule
         self.on_mismatch = on_mismatch
+        self._resumed = False  # since the last step
+        self._warned = False
+        if last_epoch == -1 and isinstance(optimizer, Optimizer):
+            self._compare_with_written(optimizer)
         super().__init__(optimizer, last_epoch)
+        mine = ref(self)
+
+        def write_again(_: Optimizer) -> None:  # where the optimizer is loaded after its scheduler
+            scheduler = mine()
+            if scheduler is not None and scheduler._resumed:
+                scheduler._write_lrs()
+
+        innermost_optimizer(optimizer).register_load_state_dict_post_hook(write_again)
+
+    def step(self, epoch: int | None = None) -> None:
+        if epoch is None and not self._is_initial and not self._warned:
+            self._notice_other_lrs()
+        self._resumed = False
+        super().step(epoch)
 
     def get_lr(self) -> list[Any]:
         groups = self.optimizer.param_groups
         for late in groups[len(self.base_lrs) :]:
             self.base_lrs.append(late.setdefault("initial_lr", late["lr"]))
         multiplier = self.schedule(self.last_epoch)
-        return [base * multiplier for base in self.base_lrs]
+        lrs = [base * multiplier for base in self.base_lrs]
+        _written[self.optimizer] = list(zip(groups, lrs, strict=False))
+        return lrs
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
-        del state["on_mismatch"]
+        for name in ("on_mismatch", "_resumed", "_warned"):
+            del state[name]
         return {**state, "schedule": self.schedule.to_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the saved scheduler was; load the optimizer before, which holds the lr.
+        """Go on where the saved scheduler was, and write its learning rates into the groups.
 
-        Raises ValueError, and leaves everything as it is, when the saved schedule is another
-        one, unless `on_mismatch` says which of the two goes on.
+        Raises ValueError, and leaves everything as it is, when the saved schedule or peaks are
+        others, unless `on_mismatch` says which of the two go on, and for another number of groups.
         """
         if "schedule" not in state_dict:
             raise ValueError("no schedule in the saved state: it is not that of a ScheduleLR")
         saved = Schedule.from_dict(state_dict["schedule"])
+        saved_peaks, groups = list(state_dict["base_lrs"]), self.optimizer.param_groups
+        if len(saved_peaks) != len(groups):
+            raise ValueError(
+                f"the saved scheduler has {len(saved_peaks)} parameter groups, the optimizer "
+                f"{len(groups)}: build the same groups before loading"
+            )
+        late = [group.get("initial_lr", group["lr"]) for group in groups[len(self.base_lrs) :]]
+        peaks = [*self.base_lrs, *late]
+        differences = []
         # What a schedule carries besides its numbers, like diagnostics, is not compared.
-        differ = saved.to_dict() != self.schedule.to_dict()
-        if differ:
-            message = (
+        if saved.to_dict() != self.schedule.to_dict():
+            differences.append(
                 f"the saved schedule, at step {state_dict['last_epoch']}, is {saved}; "
                 f"the given one is {self.schedule}"
             )
-            if self.on_mismatch == "error":
-                raise ValueError(f'{message}; say on_mismatch="given" or "saved" to go on')
-            warnings.warn(f"{message}; going on with the {self.on_mismatch} one", stacklevel=2)
-        schedule = saved if differ and self.on_mismatch == "saved" else self.schedule
-        super().load_state_dict({**state_dict, "schedule": schedule})
-        if differ:
-            self._write_lrs()
+        if any(map(_differ, saved_peaks, peaks)):
+            differences.append(
+                f"the saved peaks, at step {state_dict['last_epoch']}, are {_plain(saved_peaks)}; "
+                f"the given ones are {_plain(peaks)}"
+            )
+        if differences:
+            self._say("; ".join(differences), stacklevel=3)
+        back = differences and self.on_mismatch == "saved"
+        super().load_state_dict(
+            {
+                **state_dict,
+                "schedule": saved if back else self.schedule,
+                "base_lrs": peaks if differences and not back else saved_peaks,
+            }
+        )
+        self._resumed = True
+        self._write_lrs()
 
     def _write_lrs(self) -> None:
-        """The present step's into the groups, which hold those of the other schedule."""
+        """Peaks and the present step's learning rates, into the groups."""
+        groups = self.optimizer.param_groups
+        for group, peak in zip(groups, self.base_lrs, strict=False):
+            group["initial_lr"] = peak.clone() if isinstance(peak, Tensor) else peak
         self._last_lr = self.get_lr()
-        for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+        for group, lr in zip(groups, self._last_lr, strict=True):
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(lr)
             else:
                 group["lr"] = lr
+
+    def _compare_with_written(self, optimizer: Optimizer) -> None:
+        """A peak that was written after an earlier scheduler's, with that one's."""
+        for number, group in enumerate(optimizer.param_groups):
+            if not _was_written(optimizer, number) or "initial_lr" not in group:
+                continue
+            peak, lr = group["initial_lr"], group["lr"]
+            if _differ(lr, peak):
+                self._say(
+                    f"the saved peak of group {number}, an earlier scheduler's, is "
+                    f"{float(peak)}; the given one, written since, is {float(lr)}",
+                    stacklevel=4,
+                )
+                if self.on_mismatch == "given":
+                    group["initial_lr"] = lr.clone() if isinstance(lr, Tensor) else lr
+
+    def _notice_other_lrs(self) -> None:
+        for number, group in enumerate(self.optimizer.param_groups):
+            if _was_written(self.optimizer, number):
+                self._warned = True
+                warnings.warn(
+                    f"the lr of group {number} was set to {float(group['lr'])} since the last "
+                    f"step, and the schedule writes over it: for another peak, make a new "
+                    'ScheduleLR with on_mismatch="given"',
+                    stacklevel=3,
+                )
+                return
+
+    def _say(self, message: str, stacklevel: int) -> None:
+        if self.on_mismatch == "error":
+            raise ValueError(f'{message}; say on_mismatch="given" or "saved" to go on')
+        ones = f"going on with the {self.on_mismatch} one"
+        warnings.warn(f"{message}; {ones}", stacklevel=stacklevel)
+
+
+def _was_written(optimizer: Optimizer, number: int) -> bool:
+    """Whether a group's lr is another than what the last scheduler wrote into it."""
+    written, group = _written.get(optimizer, []), optimizer.param_groups[number]
+    if number >= len(written) or written[number][0] is not group:
+        return False
+    lr = group["lr"]
+    if isinstance(lr, Tensor) and lr.device.type != "cpu":
+        return False  # to read it would wait for the device
+    return _differ(lr, written[number][1])
+
+
+def _differ(one: Any, other: Any) -> bool:
+    # An lr in a tensor is rounded to its type.
+    exact = not isinstance(one, Tensor) and not isinstance(other, Tensor)
+    return abs(float(one) - float(other)) > (0 if exact else 1e-6 * abs(float(other)))
+
+
+def _plain(lrs: list[Any]) -> list[float]:
+    return [float(lr) for lr in lrs]

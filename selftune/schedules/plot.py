@@ -27,7 +27,7 @@ def plot_schedules(
 
         _, ax = pyplot.subplots(figsize=(5, 3), layout="constrained")
     for i, schedule in enumerate(schedules):
-        total = len(schedule.factors())
+        total = schedule.length()  # and no more: a schedule may be as long as its run has tokens
         steps = np.unique(np.linspace(0, total, min(total, POINTS) + 1).astype(int))
         multipliers = [schedule(int(step)) for step in steps]
         ax.plot(steps / total, multipliers, label=labels[i] if labels else None)

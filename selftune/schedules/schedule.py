@@ -60,7 +60,7 @@ class Schedule(_Unwritable):
 
     def factors(self) -> np.ndarray:
         """The multipliers of all steps of the run, float64."""
-        return np.array([self(step) for step in range(self._end())])
+        return np.array([self(step) for step in range(self.length())])
 
     # -- other schedules from this one --------------------------------------------------------
 
@@ -86,17 +86,17 @@ class Schedule(_Unwritable):
 
         length: steps, or a fraction of the run.
         """
-        return self * Schedule(Trapezoid(exact(length), shape, end), self._end())
+        return self * Schedule(Trapezoid(exact(length), shape, end), self.length())
 
     def then(self, other: Schedule) -> Schedule:
         """This one, and after its end the other; resampled, both keep their shares."""
-        mine, others = self._end(), other._end()
+        mine, others = self.length(), other.length()
         total = mine + others
         return Schedule(Sequence(self.form, other.form, mine / total), total)
 
     def cut(self, step: int) -> Schedule:
         """Its first `step` steps."""
-        total = self._end()
+        total = self.length()
         if not 0 < step <= total:
             raise ValueError(f"step must lie in [1, total_steps={total}], got {step}")
         return Schedule(Beginning(self.form, step / total), step)
@@ -163,7 +163,8 @@ class Schedule(_Unwritable):
             raise ValueError(f"not a schedule: not JSON ({error}): {_short(text)}") from None
         return Schedule.from_dict(data)
 
-    def _end(self) -> int:
+    def length(self) -> int:
+        """`total_steps`; raises ValueError for a schedule without an end."""
         if self.total_steps is None:
             raise ValueError(f"{self.form} has no end here: call resample(total_steps) first")
         return self.total_steps

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -404,3 +405,67 @@ def test_a_run_is_started_once_and_before_it_is_judged():
         ablate(judge, SCHEDULES)
     with pytest.raises(RuntimeError, match="was called before"):
         ablate(start_twice, SCHEDULES)
+
+
+def training(
+    steps: int = T, scheduled: bool = True, optimized: bool = True, metric: float = 1.0
+) -> Callable[[Run], float]:
+    def train(run: Run) -> float:
+        torch.manual_seed(run.seed)
+        model = torch.nn.Linear(1, 1)
+        scheduler = run.start(model, torch.optim.SGD(model.parameters(), lr=0.1))
+        for _ in range(steps):
+            if optimized:
+                scheduler.optimizer.step()
+            if scheduled:
+                scheduler.step()
+        return metric
+
+    return train
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        (training(scheduled=False), "made 12 steps and never called step"),
+        (
+            training(steps=T - 3),
+            "9 times, in 9 steps .* has 12 steps",
+        ),
+        (training(steps=T + 3), "15 times"),
+    ],
+)
+def test_a_schedule_that_is_not_followed_to_its_end_is_noticed(train, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        ablate(train, SCHEDULES, out=tmp_path)
+    assert (tmp_path / "outcomes.jsonl").read_text() == ""
+
+
+def test_a_run_that_diverged_may_stop_early():
+    assert ablate(training(steps=3, metric=math.nan), SCHEDULES).cells[0].diverged == 3
+
+
+def test_a_seed_that_nothing_reads_is_noticed_where_there_are_several():
+    with pytest.raises(ValueError, match=r"never read run\.seed: seed the model"):
+        ablate(lambda run: 1.0, SCHEDULES)
+    assert ablate(lambda run: 1.0, SCHEDULES, seeds=1).seeds == (0,)
+
+
+def test_seeds_that_make_no_difference_are_remarked_on():
+    assert "does train use run.seed?" in ablate(training(), SCHEDULES).caption()
+
+
+@pytest.mark.parametrize("name", ["../../P", "/etc/P", "a\nb", "x" * 400, "$a$", "\ud800", "a|<b>"])
+def test_any_name_of_a_schedule_stays_within_the_folder_and_on_its_line(name, tmp_path):
+    schedules = {name: linear(T), "constant": constant(T)}
+    out = tmp_path / "out"
+    table = ablate(Training(), schedules, seeds=1, refine_from=name, out=out)
+    assert list(tmp_path.iterdir()) == [out]
+    assert {path.parent for path in out.rglob("*")} == {out}
+    assert len(str(table).splitlines()) == len(ablate(Training(), SCHEDULES, seeds=1).cells) + 4
+    text = (out / "table.md").read_text(encoding="utf-8")
+    assert all(line.count(" | ") == 5 for line in text.splitlines() if line.startswith("|"))
+    assert "<b>" not in text
+    again = Training()
+    ablate(again, schedules, seeds=1, refine_from=name, out=out)
+    assert again.runs == []

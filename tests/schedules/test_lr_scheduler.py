@@ -1,3 +1,4 @@
+import copy
 import io
 import warnings
 
@@ -136,6 +137,8 @@ def test_the_given_schedule_may_go_on_from_the_saved_step(saved):
 def test_the_given_schedule_rules_the_first_resumed_step(lr):
     before = ScheduleLR(torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr), linear(10))
     run(before, 8)
+    # A scheduler writes into an lr that is a tensor: each optimizer has its own.
+    lr = torch.tensor(0.5) if isinstance(lr, torch.Tensor) else lr
     optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr)
     scheduler = ScheduleLR(optimizer, linear(20), on_mismatch="given")
     optimizer.load_state_dict(before.optimizer.state_dict())
@@ -195,3 +198,118 @@ def test_optimizer_and_schedule_in_the_wrong_order_are_told_the_right_one():
 def test_an_optimizer_given_to_a_schedule_is_told_how_they_are_joined():
     with pytest.raises(ValueError, match=r"got an optimizer: ScheduleLR\(optimizer, linear"):
         linear(one_weight(), 100)  # pyright: ignore[reportArgumentType]
+
+
+# -- peaks, and the order of building and loading -----------------------------------------------
+
+
+def two_groups(lr: float = 0.5) -> torch.optim.Optimizer:
+    groups = [{"params": [torch.zeros(1, requires_grad=True)], "lr": lr * k} for k in (1, 2)]
+    return torch.optim.SGD(groups)
+
+
+def test_a_peak_written_after_an_earlier_scheduler_is_not_passed_over():
+    optimizer = one_weight()
+    ScheduleLR(optimizer, linear(10))
+    optimizer.param_groups[0]["lr"] = 0.05
+    message = r'saved peak of group 0, .* is 0.5; the given one, .* is 0.05; .*"given" or "saved"'
+    with pytest.raises(ValueError, match=message):
+        ScheduleLR(optimizer, linear(10))
+
+
+@pytest.mark.parametrize(("on_mismatch", "peak"), [("given", 0.05), ("saved", 0.5)])
+def test_of_two_peaks_the_one_that_was_chosen_goes_on(on_mismatch, peak):
+    optimizer = one_weight()
+    ScheduleLR(optimizer, linear(10))
+    optimizer.param_groups[0]["lr"] = 0.05
+    with pytest.warns(UserWarning, match=f"going on with the {on_mismatch} one"):
+        scheduler = ScheduleLR(optimizer, linear(10), on_mismatch=on_mismatch)
+    assert run(scheduler, 2) == [peak, peak * 0.9]
+
+
+def test_a_second_scheduler_in_mid_run_keeps_the_peak_of_the_first():
+    optimizer = one_weight()
+    run(ScheduleLR(optimizer, linear(10)), 5)
+    assert run(ScheduleLR(optimizer, constant(10)), 1) == [0.5]
+
+
+def test_an_lr_that_is_written_in_mid_run_is_written_over_with_a_warning_once():
+    scheduler = ScheduleLR(one_weight(), constant(10))
+    run(scheduler, 1)
+    for _ in range(2):
+        scheduler.optimizer.param_groups[0]["lr"] = 0.05
+        scheduler.optimizer.step()
+        if not scheduler._warned:
+            with pytest.warns(UserWarning, match="lr of group 0 was set to 0.05"):
+                scheduler.step()
+        else:
+            scheduler.step()
+        assert scheduler.optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_in_torchs_sequence_of_schedulers_nothing_is_taken_for_a_foreign_lr():
+    optimizer = one_weight()
+    parts = [
+        torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, total_iters=3),
+        ScheduleLR(optimizer, linear(10)),
+    ]
+    sequence = torch.optim.lr_scheduler.SequentialLR(optimizer, parts, milestones=[3])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(6):
+            optimizer.step()
+            sequence.step()
+
+
+def resumed_in(order: str, saved_optimizer, saved, lr: float = 0.5, **options) -> ScheduleLR:
+    """A run that goes on: s builds the scheduler, o loads the optimizer, l the scheduler."""
+    optimizer = two_groups(lr)
+    scheduler = None
+    for action in order:
+        if action == "s":
+            scheduler = ScheduleLR(optimizer, linear(10), **options)
+        elif action == "o":
+            optimizer.load_state_dict(copy.deepcopy(saved_optimizer))
+        elif scheduler is not None:
+            scheduler.load_state_dict(copy.deepcopy(saved))
+    assert scheduler is not None
+    return scheduler
+
+
+ORDERS = ["sol", "slo", "osl"]
+
+
+@pytest.fixture
+def saved_run():
+    scheduler = ScheduleLR(two_groups(), linear(10))
+    run(scheduler, 4)
+    return scheduler.optimizer.state_dict(), scheduler.state_dict()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_every_order_of_building_and_loading_gives_the_same_first_step(order, saved_run):
+    scheduler = resumed_in(order, *saved_run)
+    lrs = [group["lr"] for group in scheduler.optimizer.param_groups]
+    assert lrs == [0.5 * linear(10)(4), 1.0 * linear(10)(4)] == scheduler.get_last_lr()
+    assert run(scheduler, 2) == [0.5 * linear(10)(4), 0.5 * linear(10)(5)]
+
+
+def test_another_lr_at_resume_is_refused(saved_run):
+    with pytest.raises(ValueError, match=r"saved peaks, at step 4, are \[0.5, 1.0\]; the given"):
+        resumed_in("sol", *saved_run, lr=0.05)
+
+
+@pytest.mark.parametrize("order", ["sol", "slo"])
+@pytest.mark.parametrize(("on_mismatch", "peak"), [("given", 0.05), ("saved", 0.5)])
+def test_another_lr_at_resume_is_taken_if_that_is_said(on_mismatch, peak, order, saved_run):
+    with pytest.warns(UserWarning, match=f"going on with the {on_mismatch} one"):
+        scheduler = resumed_in(order, *saved_run, lr=0.05, on_mismatch=on_mismatch)
+    assert run(scheduler, 2) == pytest.approx([peak * linear(10)(4), peak * linear(10)(5)])
+
+
+def test_another_number_of_groups_is_one_clear_error(saved_run):
+    scheduler = ScheduleLR(one_weight(), linear(10))
+    before = scheduler.state_dict()
+    with pytest.raises(ValueError, match="saved scheduler has 2 parameter groups, the optimizer 1"):
+        scheduler.load_state_dict(saved_run[1])
+    assert scheduler.state_dict() == before

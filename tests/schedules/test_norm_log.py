@@ -91,10 +91,15 @@ def test_rows_come_in_the_order_of_their_steps_and_the_last_of_a_step_counts(tmp
     assert log.norms["l2"][18] == -18
 
 
-def test_empty_cells_are_nan(tmp_path):
-    values = NormLog.load(table(tmp_path, "step,l2\n0,1\n1,\n")).norms["l2"]
-    assert values[0] == 1
-    assert math.isnan(values[1])
+def test_rows_without_a_norm_are_no_records_and_a_nan_is_one(tmp_path):
+    log = NormLog.load(table(tmp_path, "step,l2\n0,1\n1,\n2,nan\n3,2\n"))
+    assert log.steps.tolist() == [0, 2, 3]
+    assert np.isnan(log.norms["l2"]).tolist() == [False, True, False]
+
+
+def test_of_several_norms_an_empty_cell_is_nan(tmp_path):
+    log = NormLog.load(table(tmp_path, "step,l2,weight\n0,1,5\n1,2,\n"))
+    assert np.isnan(log.norms["weight"]).tolist() == [False, True]
 
 
 def test_empty_cells_of_the_whole_run_are_unknown(tmp_path):
@@ -160,7 +165,7 @@ def test_a_file_that_cannot_be_read_gives_one_clear_error(tmp_path, name, conten
 def test_cells_that_a_short_row_lacks_are_empty(tmp_path):
     path = table(tmp_path, "step,l2,run\n0,1,7\n1,2,7\n2,3\n3\n")
     assert NormLog.load(path, where={"run": "7"}).norms["l2"].tolist() == [1, 2]
-    assert np.isnan(NormLog.load(path).norms["l2"]).tolist() == [False, False, False, True]
+    assert NormLog.load(path).steps.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

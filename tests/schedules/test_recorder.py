@@ -482,3 +482,46 @@ def test_refine_knows_what_to_do_with_a_log(build, update, kind):
     refined = refine(recorder.log)
     assert refined.diagnostics.kind == kind
     assert refined.total_steps == 20
+
+
+# -- resuming from an older checkpoint ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("build", [torch.optim.AdamW, optim.AdamW, optim.Prodigy])
+def test_what_a_lost_branch_recorded_is_cut_when_an_older_checkpoint_goes_on(build):
+    def steps(optimizer, params, seeds) -> None:
+        for seed in seeds:
+            give_gradients(params, seed)
+            optimizer.step()
+
+    params = parameters()
+    optimizer = build(params, lr=0.1)
+    with GradientNorms(optimizer) as recorder:
+        steps(optimizer, params, range(6))
+        checkpoint = copy.deepcopy(optimizer.state_dict())
+        steps(optimizer, params, range(6, 10))
+        lost = recorder.log
+    again = parameters()
+    resumed = build(again, lr=0.1)
+    with GradientNorms(resumed, log=lost) as recorder:  # before or after loading
+        resumed.load_state_dict(checkpoint)
+        steps(resumed, again, range(20, 22))
+        log = recorder.log
+    assert log.steps.tolist() == list(range(8))
+    assert log.total_steps == 8
+    assert log.norms["l2"][:6].tolist() == lost.norms["l2"][:6].tolist()
+    assert log.norms["l2"][6] != lost.norms["l2"][6]
+
+
+def test_an_optimizer_that_counts_nothing_needs_the_log_before_the_checkpoint():
+    params = parameters()
+    optimizer = torch.optim.SGD(params, lr=0.1)
+    with GradientNorms(optimizer) as recorder:
+        for seed in range(5):
+            give_gradients(params, seed)
+            optimizer.step()
+    with GradientNorms(optimizer, log=recorder.log.before(3)) as again:
+        give_gradients(params, 9)
+        optimizer.step()
+        assert again.log.steps.tolist() == [0, 1, 2, 3]
+        assert again.log.total_steps == 4

@@ -30,7 +30,7 @@ def test_it_writes_schedule_and_picture_and_says_what_it_found(log, tmp_path):
     assert schedule.total_steps == 2000
     assert np.array_equal(schedule.factors(), expected.factors())
     assert png.read_bytes().startswith(b"\x89PNG")
-    assert result.stdout == f"2000 steps\n{expected.diagnostics}\n"
+    assert result.stdout == f"2000 steps; {expected.diagnostics}\n"
     assert "peak at" in result.stdout
 
 

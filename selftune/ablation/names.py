@@ -1,0 +1,30 @@
+"""Names of schedules and averages where they are shown and where files are called by them."""
+
+from __future__ import annotations
+
+import hashlib
+from urllib.parse import quote
+
+LONGEST = 60  # characters of a name that are shown
+LONGEST_FILE = 100  # of one that a file is called by; file systems take 255 bytes
+
+
+def shown(name: str) -> str:
+    """A name as text of one line: control characters and lone surrogates escaped, its end cut."""
+    plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+    return plain if len(plain) <= LONGEST else plain[: LONGEST - 3] + "..."
+
+
+def in_markdown(name: str) -> str:
+    """The same where it would be read as Markdown or HTML."""
+    text = shown(name).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{c}" if c in "\\`*_[]|" else c for c in text)
+
+
+def in_file_name(name: str) -> str:
+    """A name as a part of the name of a file: no folder, nothing that any system refuses."""
+    safe = quote(name, safe=" ", errors="surrogatepass")
+    if len(safe) <= LONGEST_FILE:
+        return safe
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:16]
+    return f"{safe[:LONGEST_FILE]}-{digest}"

@@ -1,0 +1,53 @@
+"""What gradient clipping did to recorded norms, or has still to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import inf
+
+import numpy as np
+
+AT_CEILING = 0.05  # of the norms; as many that equal the largest were clipped before recording
+ALIKE = 1e-3  # relative: clipping divides by the norm plus a small number
+USUAL = 1.0  # to which most programs clip
+
+
+def clipped(norms: Mapping[str, np.ndarray], largest: float) -> tuple[dict[str, np.ndarray], str]:
+    """Norms of gradients after clipping to an l2 norm, and a note on what that changed.
+
+    Raises ValueError where there are no l2 norms.
+    """
+    if not 0 < largest < inf:
+        raise ValueError(f"the norm to clip to must be positive and finite, got {largest}")
+    if "l2" not in norms:
+        raise ValueError(f"clipping needs l2 norms; the log has {', '.join(norms)}")
+    l2 = norms["l2"]
+    above = l2 > largest
+    factor = np.where(above, largest / np.where(above, l2, 1.0), 1.0)
+    # <g, u> is as long as g; what u would have been is not known.
+    gradients = {name: norms[name] * factor for name in ("l2", "l1", "update") if name in norms}
+    if above.any():
+        note = f"{above.mean():.0%} of the norms exceed {largest:g} and are clipped to it"
+    else:
+        note = f"no norm exceeds {largest:g}: clipping to it changes nothing"
+    return {**norms, **gradients}, note
+
+
+def clipping_note(l2: np.ndarray) -> str | None:
+    """What norms of another program look like: recorded before clipping, after it, or neither."""
+    usable = l2[np.isfinite(l2) & (l2 > 0)]
+    if len(usable) < 2:
+        return None
+    largest = usable.max()
+    ceiling = np.mean(usable >= (1 - ALIKE) * largest)
+    if ceiling >= AT_CEILING and ceiling * len(usable) > 1 and usable.min() < 0.9 * largest:
+        return (
+            f"{ceiling:.0%} of the norms are {largest:.3g} and none is larger: they were recorded "
+            "after clipping, as refinement wants them"
+        )
+    if largest > USUAL:
+        return (
+            f"{np.mean(usable > USUAL):.0%} of the norms exceed {USUAL:g}: if gradients were "
+            "clipped, these were recorded before it; say to what norm, with --clip"
+        )
+    return None

@@ -1,0 +1,109 @@
+"""Rows of a table from JSON: lists and columns of records, trainer states, one record a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+# Where programs keep their records in a larger object: the Trainer of transformers, and others.
+RECORDS = ("log_history", "history", "logs", "log", "metrics", "records", "data")
+# What a trainer's state says of the whole run -> our name.
+FACTS = {"global_step": "steps_made", "max_steps": "max_steps"}
+TENSORBOARD = ["Wall time", "Step", "Value"]  # of its JSON, rows without names
+
+
+def json_rows(
+    path: str | Path, text: str
+) -> tuple[list[str], list[list[Any]], dict[str, Any], list[str]]:
+    """Header, rows, what is said of the whole run, and notes.
+
+    Raises ValueError, in one line, for JSON that holds no records.
+    """
+    facts, notes = {}, []
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError:
+        records, notes = _lines(path, text)
+    else:
+        if isinstance(data, Mapping):
+            facts = {ours: data[name] for name, ours in FACTS.items() if name in data}
+        records = _records(data)
+        if records is None:
+            raise ValueError(f"{path} is JSON without a list of records, such as a log_history")
+    flat = [_flat(record) for record in records]
+    header = list(dict.fromkeys(name for record in flat for name in record))
+    return header, [[record.get(name) for name in header] for record in flat], facts, notes
+
+
+def _lines(path: str | Path, text: str) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """One record a line; lines of other kinds are left out, and said."""
+    records, left_out = [], []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            record = left_out.append((number, error.msg))
+        if isinstance(record, Mapping):
+            records.append(record)
+    if not records:
+        number, reason = left_out[0]
+        raise ValueError(f"{path} cannot be read as JSON: line {number}: {reason}")
+    if left_out:
+        lines = f"{len(left_out)} lines are" if len(left_out) > 1 else "a line is"
+        return records, [f"{lines} no JSON and left out: line {left_out[0][0]}"]
+    return records, []
+
+
+def _records(data: Any) -> list[Mapping[str, Any]] | None:
+    """The records in any of the forms that programs give them; None if there are none."""
+    if isinstance(data, list):
+        if all(isinstance(item, Mapping) for item in data):
+            return data
+        if all(isinstance(item, list) and len(item) == 3 for item in data):
+            return [dict(zip(TENSORBOARD, row, strict=True)) for row in data]
+        if all(isinstance(item, int | float) for item in data):
+            return [{"grad_norm": item} for item in data]
+        return None
+    if not isinstance(data, Mapping):
+        return None
+    if isinstance(data.get("columns"), list) and isinstance(data.get("data"), list):
+        return [dict(zip(data["columns"], row, strict=False)) for row in data["data"]]
+    for name in RECORDS:
+        if isinstance(data.get(name), list | Mapping):
+            found = _records(data[name])
+            if found is not None:
+                return found
+    columns = {name: _listed(values) for name, values in data.items()}
+    if columns and all(isinstance(values, list) for values in columns.values()):
+        length = max(map(len, columns.values()))
+        return [
+            {name: values[i] for name, values in columns.items() if i < len(values)}
+            for i in range(length)
+        ]
+    return [data] if any(isinstance(v, int | float | str) for v in data.values()) else None
+
+
+def _listed(values: Any) -> Any:
+    """A column that pandas wrote as an object of rows by their index, as a list."""
+    if isinstance(values, Mapping) and all(key.isdigit() for key in values):
+        return list(values.values())
+    return values
+
+
+def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Records in records under the names "outer/inner"."""
+    flat = {}
+    for name, value in _items(record):
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}/")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _items(record: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    return record.items()

@@ -1,0 +1,107 @@
+"""Columns of numbers from the cells of a table, as programs and spreadsheets write them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from selftune.refinement.log_files import Table
+
+EMPTY = {"", "null", "none", "n/a", "na", "<na>", "-", "--", "?"}
+# Numbers that were printed with their type: tensor(1.5, device='cuda:0'), np.float64(1.5).
+TYPED = re.compile(r"(?:tensor|array|(?:np\.|numpy\.)?float\d*)\(\[?([^(),\[\]]+)[,)\]].*")
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
+POINTED_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d+)?")
+
+
+@dataclass
+class Column:
+    """Numbers of one column, nan where a cell is empty; `given`: where it is not."""
+
+    name: str
+    values: np.ndarray
+    given: np.ndarray
+
+
+def read_columns(
+    path: str | Path,
+    table: Table,
+    wanted: Iterable[int],
+    last: Mapping[str, int],
+    where: Mapping[str, str],
+) -> tuple[dict[int, Column], dict[str, str]]:
+    """The wanted columns as numbers, and the last text in each of the columns of `last`.
+
+    where: only the rows with these values in these columns.
+    Raises ValueError for a cell that holds another text than a number, and where no row is left.
+    """
+    cells: dict[int, list[float | None]] = {i: [] for i in wanted}
+    texts: dict[str, str] = {}
+    asked = {table.header.index(name): value for name, value in where.items()}
+    count = 0
+    for row_number, row in enumerate(table.rows, start=1):
+        row = [*row, *[None] * (len(table.header) - len(row))]
+        if not all(_is_equal(row[i], value) for i, value in asked.items()):
+            continue
+        count += 1
+        for i, column in cells.items():
+            try:
+                column.append(number(row[i], table.decimal_comma))
+            except ValueError:
+                raise ValueError(
+                    f"{path}, row {row_number}: {table.header[i]} is {row[i]!r}, not a number; say "
+                    "another column with --column"
+                ) from None
+        for name, i in last.items():
+            if (text := str(row[i]).strip()).casefold() not in EMPTY:
+                texts[name] = text
+    if not count:
+        raise ValueError(f"{path} has no rows{f' where {dict(where)}' if where else ''}")
+    return {
+        i: Column(
+            table.header[i],
+            np.array([np.nan if cell is None else cell for cell in column]),
+            np.array([cell is not None for cell in column]),
+        )
+        for i, column in cells.items()
+    }, texts
+
+
+def number(cell: Any, decimal_comma: bool = False) -> float | None:
+    """The number in a cell, None where it is empty; raises ValueError where it holds another text.
+
+    NaN and infinities are numbers: something was measured, and it was not finite.
+    decimal_comma: whether 1,5 is three halves and 1.000 a thousand.
+    """
+    if isinstance(cell, list) and len(cell) == 1:
+        cell = cell[0]
+    if cell is None or isinstance(cell, int | float):
+        return None if cell is None else float(cell)
+    text = str(cell).strip()
+    if decimal_comma:
+        if POINTED_THOUSANDS.fullmatch(text):
+            text = text.replace(".", "")
+        text = text.replace(",", ".")
+    try:
+        return float(text)
+    except ValueError:
+        if text.casefold() in EMPTY:
+            return None
+        if THOUSANDS.fullmatch(text):
+            return float(text.replace(",", ""))
+        if typed := TYPED.fullmatch(text):
+            return float(typed[1])
+        raise
+
+
+def _is_equal(cell: Any, wanted: str) -> bool:
+    text = "" if cell is None else str(cell).strip()
+    try:
+        return float(text) == float(wanted)
+    except ValueError:
+        return text == wanted.strip()

@@ -1,0 +1,51 @@
+"""Tables with a row for each measurement: its name in one column and its value in another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from selftune.refinement.log_columns import GRADIENT_NORMS, canonical, matches
+from selftune.refinement.log_files import Table
+
+# TensorBoard's, MLflow's, and those of tables that pandas made long.
+NAMES = ("tag", "tag_name", "key", "metric", "metric_name", "metric_key", "name", "variable")
+VALUES = ("value", "values", "metric_value", "scalar", "scalar_value")
+
+
+def widened(
+    table: Table, said: Mapping[str, str], where: Mapping[str, str]
+) -> tuple[Table, dict[str, str]]:
+    """The table with a column for each name of a measurement, and what is said of its columns.
+
+    Tables of one measurement have no names: the value is taken for the gradient norm, with a note.
+    Others come back as they are.
+    """
+    header = table.header
+    plain = [canonical(name) for name in header]
+    values = [i for i, name in enumerate(plain) if name in VALUES and header[i] not in said]
+    norms = any(matches(header, said, meaning) for meaning in GRADIENT_NORMS)
+    if norms or not values:
+        return table, dict(said)
+    names = [i for i, name in enumerate(plain) if name in NAMES and header[i] not in where]
+    if names:
+        return _wide(table, names[0], values[0]), dict(said)
+    if "step" not in plain:
+        return table, dict(said)
+    table.notes.append(f"{header[values[0]]} is taken for the l2 norm of the gradient")
+    return table, {**said, header[values[0]]: "l2"}
+
+
+def _wide(table: Table, name: int, value: int) -> Table:
+    rows = [[*row, *[None] * (len(table.header) - len(row))] for row in table.rows]
+    measured = list(dict.fromkeys(str(row[name]) for row in rows))
+    place = {measurement: i for i, measurement in enumerate(measured)}
+
+    def wide() -> Iterator[Sequence[Any]]:
+        for row in rows:
+            cells: list[Any] = [None] * len(measured)
+            cells[place[str(row[name])]] = row[value]
+            yield [*row, *cells]
+
+    return replace(table, header=[*table.header, *measured], rows=wide())

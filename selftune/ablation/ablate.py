@@ -157,6 +157,8 @@ class _Plan:
         seconds = time.monotonic() - began
         if all(map(math.isfinite, metrics.values())):  # who diverged may have stopped
             run.require_whole()
+        if run.recorder is None and name == self.refine_from:
+            raise ValueError("train must call run.start(model, optimizer), to record its norms")
         if self.several_seeds and not run.seed_was_read:
             raise ValueError(
                 "train never read run.seed: seed the model and the order of the data with it, as "
@@ -165,8 +167,6 @@ class _Plan:
         if run.recorder is not None:
             run.recorder.close()
             file.keep_norms(name, seed, run.recorder.log)
-        elif name == self.refine_from:
-            raise ValueError("train must call run.start(model, optimizer), to record its norms")
         return Outcome(name, seed, metrics, seconds)
 
     def _at_its_peak(self, schedule: Schedule) -> Schedule:

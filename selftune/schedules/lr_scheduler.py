@@ -57,10 +57,11 @@ class ScheduleLR(LRScheduler):
         self.schedule = schedule
         self.on_mismatch = on_mismatch
         self._resumed = False  # since the last step
-        self._warned = False
+        self._warned = True  # torch makes the first step in the constructor
         if last_epoch == -1 and isinstance(optimizer, Optimizer):
             self._compare_with_written(optimizer)
         super().__init__(optimizer, last_epoch)
+        self._warned = False
         mine = ref(self)
 
         def write_again(_: Optimizer) -> None:  # where the optimizer is loaded after its scheduler
@@ -71,7 +72,7 @@ class ScheduleLR(LRScheduler):
         innermost_optimizer(optimizer).register_load_state_dict_post_hook(write_again)
 
     def step(self, epoch: int | None = None) -> None:
-        if epoch is None and not self._is_initial and not self._warned:
+        if epoch is None and not self._warned:
             self._notice_other_lrs()
         self._resumed = False
         super().step(epoch)
@@ -162,7 +163,8 @@ class ScheduleLR(LRScheduler):
 
     def _notice_other_lrs(self) -> None:
         for number, group in enumerate(self.optimizer.param_groups):
-            if _was_written(self.optimizer, number):
+            # Torch's SequentialLR goes back to the peaks before it begins.
+            if _was_written(self.optimizer, number) and _differ(group["lr"], group["initial_lr"]):
                 self._warned = True
                 warnings.warn(
                     f"the lr of group {number} was set to {float(group['lr'])} since the last "

@@ -1,9 +1,14 @@
 """What the commands share: arguments that are checked, and errors of one line."""
 
 import argparse
+import contextlib
+import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from math import floor, inf
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 T = TypeVar("T")
@@ -90,7 +95,86 @@ def _number(text, number, accepted, description):
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that this process may use: its affinity, and the quota of its container."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, floor(min(here, quota())))
+
+
+def quota(proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
+    """Cores that Linux's control groups grant in the long run; infinite without a limit."""
+    least = inf
+    for line in _lines(proc):
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":  # version 2
+            places, limit = [root / "unified", root], _limit_v2
+        elif "cpu" in controllers.split(","):
+            places, limit = [root / controllers, root / "cpu"], _limit_v1
+        else:
+            continue
+        for place in places:
+            # A container may see its own group as the root, or where the host has it.
+            folders = [place / group.lstrip("/"), *(place / group.lstrip("/")).parents]
+            for folder in folders:
+                least = min(least, limit(folder))
+                if folder == place:
+                    break
+    return least
+
+
+def _limit_v2(folder: Path) -> float:
+    found = " ".join(_lines(folder / "cpu.max")).split()
+    return _ratio(*found) if len(found) == 2 else inf
+
+
+def _limit_v1(folder: Path) -> float:
+    names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    found = [" ".join(_lines(folder / name)) for name in names]
+    return _ratio(*found)
+
+
+def _ratio(granted: str, period: str) -> float:
+    try:
+        share = int(granted) / int(period)
+    except (ValueError, ZeroDivisionError):  # "max" is no limit
+        return inf
+    return share if share > 0 else inf
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Run a command and exit with its status.
+
+    A closed pipe, a full disk or a terminal that has not all letters is no traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence()
+        _say("nobody reads the output any more; what belongs into files is there")
+        status = SOME_FAILED
+    except OSError as error:
+        _silence()
+        _say(in_a_line(error))
+        status = SOME_FAILED
+    sys.exit(status)
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        print(f"{Path(sys.argv[0]).stem}: {text}", file=sys.stderr)
+
+
+def _silence() -> None:
+    """Nothing is left for Python to flush at its end, which would fail again."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -13,6 +13,7 @@ import torch
 import selftune
 
 from .cli import in_a_line
+from .snapshot import is_there, text_of
 from .user_code import Reference
 from .workload import Workload
 
@@ -109,7 +110,7 @@ def _imported(file: Path, folders: set[Path]) -> Iterator[Path]:
         for folder in [file.parents[above - 1]] if above else folders:
             for path in (folder.joinpath(*name.split(".")) for name in names):
                 for candidate in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
-                    if candidate.is_file() and _is_own(candidate):
+                    if is_there(candidate) and _is_own(candidate):
                         yield candidate
 
 
@@ -123,7 +124,7 @@ def _is_own(file: Path) -> bool:
 
 @cache
 def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_bytes())
+    return ast.parse(text_of(path))
 
 
 def _digest(path: Path) -> str:

@@ -15,6 +15,7 @@ from selftune.averaging import Profile, WeightAverage
 from selftune.schedules import GradientNorms, NormLog
 
 from .methods import Build, Built
+from .methods.built import built
 from .results import Record, finite
 from .training import Evaluation
 from .workload import Metric
@@ -51,7 +52,7 @@ class Riding:
 
     def build(self, model: nn.Module, num_steps: int) -> Built:
         """What the method builds, followed from its first step on."""
-        optimizer, scheduler, weights = self._build(model, num_steps)
+        optimizer, scheduler, weights = built(self._build, model, num_steps)
         self._model, self._optimizer = model, optimizer
         self._numbers.append((0, _numbers(optimizer)))
         for name, profile in self._along.averages.items():

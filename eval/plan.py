@@ -10,42 +10,96 @@ from .rules import rules_of
 from .runner import run
 from .trial import Trial
 
+CROSSED = ", but schedule "  # begins what --ablate adds to a method's configuration
+
 
 def opened(path: Path, trials: Sequence[Trial]) -> Results:
     """The results in `path`, ready for those of `trials`.
 
-    Raises ValueError if they do not go together, and as `Results` does.
+    Trials of a method that was edited since are set aside, after saying so. Raises ValueError if
+    the others do not go together with `trials`, and as `Results` does.
     """
     results = Results(path)
     try:
         say_what_was_cut(results)
-        refuse_other_rules(trials, results.records, path)
-    except ValueError:
+        over = edited(trials, results.records)
+        refuse_other_rules(trials, _without(over, results.records), path)
+        for method, records in over.items():
+            print(f"{path}: {_said_of_edited(method, records, trials)}", file=sys.stderr)
+        if over:
+            aside = results.set_aside(lambda record: record["method"] in over)
+            print(f"the old trials are in {aside}", file=sys.stderr)
+    except BaseException:
         results.close()
         raise
     return results
 
 
-def complete(trials: Sequence[Trial], results: Results, jobs: int) -> None:
-    """Run the trials that have no record yet and append theirs."""
-    left = unfinished(trials, results.records)
+def complete(
+    trials: Sequence[Trial], results: Results, jobs: int, retry_failed: bool = False
+) -> None:
+    """Run the trials that have no record yet and append theirs.
+
+    A trial that was killed from outside leaves none, so that the same command runs it again.
+    """
+    left = unfinished(trials, results.records, retry_failed)
     with Progress(len(trials), len(trials) - len(left)) as progress:
 
         def keep(record: Record) -> None:
             results.append(record)
             progress.ended(record)
 
-        run(left, jobs, keep, progress.evaluated)
+        run(left, jobs, keep, progress.evaluated, progress.lost)
 
 
-def unfinished(trials: Iterable[Trial], records: Iterable[Record]) -> list[Trial]:
-    """The trials without a record, or done without the norms that they are to record by now."""
+def edited(trials: Iterable[Trial], records: Iterable[Record]) -> dict[str, list[Record]]:
+    """The records of each method whose configuration, or source, is another one by now."""
+    now = {trial.method: trial.configuration for trial in trials}
+    over: dict[str, list[Record]] = {}
+    for record in records:
+        method, before = record["method"], record["rules"]["method"]
+        if method in now and _is_edited(before, now[method]):
+            over.setdefault(method, []).append(record)
+    return {method: [r for r in records if r["method"] == method] for method in over}
+
+
+def _is_edited(before: str, now: str) -> bool:
+    """Whether the method itself differs, rather than what --ablate crosses it with."""
+    (before, _, crossed), (now, _, crossed_now) = before.partition(CROSSED), now.partition(CROSSED)
+    return before != now and crossed == crossed_now
+
+
+def _without(over: Iterable[str], records: Iterable[Record]) -> list[Record]:
+    methods = set(over)
+    return [record for record in records if record["method"] not in methods]
+
+
+def _said_of_edited(method: str, records: Sequence[Record], trials: Iterable[Trial]) -> str:
+    now = next(trial.configuration for trial in trials if trial.method == method)
+    befores = dict.fromkeys(record["rules"]["method"] for record in records)
+    before = next(before for before in befores if before != now)
+    return (
+        f"{method} was edited since its {len(records)} trials here ({before!r}, now {now!r}): "
+        "they are dropped and run again"
+    )
+
+
+def unfinished(
+    trials: Iterable[Trial], records: Iterable[Record], retry_failed: bool = False
+) -> list[Trial]:
+    """The trials without a record, or done without the norms that they are to record by now.
+
+    retry_failed: those that failed too.
+    """
     found = {key(record): record for record in records}
 
     def is_left(trial: Trial) -> bool:
-        record = found.get(trial.key, {})
-        unrecorded = record.get("outcome") == "done" and "norms" not in record
-        return not record or (trial.along.record_norms and unrecorded)
+        record = found.get(trial.key)
+        if record is None:
+            return True
+        if record["outcome"] == "failed":
+            return retry_failed
+        return trial.along.record_norms and "norms" not in record and record["outcome"] == "done"
 
     return [trial for trial in trials if is_left(trial)]
 

@@ -1,5 +1,6 @@
 """Who competes with whom: a run and the recorded baselines made under the same rules."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
@@ -9,8 +10,9 @@ from .overfitting import remark
 from .rules import rules_of
 from .scoring import Clock, Record, Standing, median_time, rank, time_to_target
 
-# Trials compete when these agree; the seed may differ, it only chooses the sample.
-COMPARABLE = ("budget", "step_hint", "target", "metric", "higher_is_better", "data", "code")
+# Trials compete when these agree; the seed may differ, it only chooses the sample. Nor does the
+# budget have to: methods never see it, so a trial says what a shorter one would have come to.
+COMPARABLE = ("step_hint", "target", "metric", "higher_is_better", "data", "code")
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,12 @@ class Pool:
 
 
 def assemble(run: Sequence[Record], baselines: Sequence[Record], order: Sequence[str]) -> Pool:
-    """One pool of a run (at least one trial) and the recorded methods comparable with it.
+    """One pool of a run (at least one scored trial) and the recorded methods comparable with it.
 
     A recorded method enters with all workloads of the run or not at all, and with the studies
     that the run has too. order: the workloads as tables list them.
     """
+    run, notes = _under_one_set_of_rules(run)
     names = {record["workload"] for record in run}
     workloads = sorted(names, key=lambda name: (_position(name, order), name))
     rules = {
@@ -103,7 +106,8 @@ def assemble(run: Sequence[Record], baselines: Sequence[Record], order: Sequence
     }
     mine = _entrants(run, workloads, recorded=False)
     num_studies = max(entrant.num_studies for entrant in mine)
-    usable, notes = _comparable(baselines, rules, num_studies)
+    usable, reasons = _comparable(baselines, rules, num_studies)
+    notes += reasons
     theirs = _entrants(usable, workloads, recorded=True)
     taken = {entrant.method for entrant in theirs}
     mine = [replace(e, name=f"{e.name} (yours)") if e.method in taken else e for e in mine]
@@ -121,6 +125,72 @@ def assemble(run: Sequence[Record], baselines: Sequence[Record], order: Sequence
     notes += _search_sizes(run, workloads)
     notes += _overfitting(everyone, workloads)
     return Pool(rules, tuple(entrants[name] for name in steps), steps, tuple(notes), unranked)
+
+
+def scored(records: Iterable[Record]) -> list[Record]:
+    """The trials that had a target: not those of ablations and of searches."""
+    return [record for record in records if record["rules"]["target"] is not None]
+
+
+def at_budget(record: Record, budget: float) -> Record:
+    """The record that the same trial would have left with a smaller budget.
+
+    Methods never see the budget, so both trials take the same steps until the smaller one ends;
+    only its evaluation after the last step is unknown where the longer one had none there.
+    """
+    rules, seconds = record["rules"], record["seconds"]
+    if budget >= rules["budget"]:
+        return record
+    steps = max(1, round(budget * rules["step_hint"]))
+    cut = {**record, "rules": {**rules, "budget": budget}}
+    if record["steps"] <= steps:
+        return cut
+    curve = [point for point in record["curve"] if point[0] <= steps]
+    times = seconds["curve"][: len(curve)]
+    values = [value for _, _, value in curve if value is not None]
+    cut |= {
+        "steps": steps,
+        "curve": curve,
+        "best_validation": (max if rules["higher_is_better"] else min)(values, default=None),
+        "final_validation": curve[-1][2] if curve else None,
+        "test": None,  # it was judged later
+        "reason": None,
+        "seconds": {
+            **seconds,
+            "training": seconds["training"] * steps / record["steps"],
+            "evaluation": seconds["evaluation"] * len(curve) / max(1, len(record["curve"])),
+            "curve": times,
+        },
+    }
+    if record["outcome"] != "hit" or record["steps_to_target"] > steps:
+        cut |= {"outcome": "miss", "steps_to_target": None}
+        cut["seconds"]["to_target"] = None
+    return cut
+
+
+def _under_one_set_of_rules(run: Sequence[Record]) -> tuple[list[Record], list[str]]:
+    """The records that agree with the first of their workload, and notes on the others."""
+    first: dict[str, Mapping[str, Any]] = {}
+    kept, notes = [], []
+    budget = run[0]["rules"]["budget"]
+    for record in run:
+        own = rules_of(record)
+        rules = first.setdefault(record["workload"], own)
+        now = {"budget": budget, **{name: rules[name] for name in COMPARABLE}}
+        odd = [name for name, value in now.items() if own[name] != value]
+        if odd:
+            notes.append(
+                f"{record['method']} on {record['workload']} in study {record['study']} is left "
+                f"out: its {odd[0]} is {own[odd[0]]}, that of others {now[odd[0]]}"
+            )
+        else:
+            kept.append(record)
+    for name in ("torch", "selftune", "device"):
+        counts = Counter(record["versions"].get(name, "unknown") for record in kept)
+        if len(counts) > 1:
+            several = ", ".join(f"{value} ({n} trials)" for value, n in sorted(counts.items()))
+            notes.append(f"this run's trials were not made with one {name}: {several}")
+    return kept, notes
 
 
 def _entrants(records: Iterable[Record], workloads: list[str], recorded: bool) -> list[Entrant]:
@@ -146,6 +216,8 @@ def _comparable(
 ) -> tuple[list[Record], list[str]]:
     """The recorded trials that may enter, and a note for each reason why others may not."""
     usable, reasons = [], {}
+    budget = next(iter(rules.values()))["budget"]
+    short: dict[float, list[str]] = {}
     for method in dict.fromkeys(record["method"] for record in baselines):
         trials = [r for r in baselines if r["method"] == method and r["workload"] in rules]
         absent = sorted(set(rules) - {trial["workload"] for trial in trials})
@@ -162,8 +234,16 @@ def _comparable(
             reason = f"recorded with {key} {theirs} on {workload}, this run has {ours}"
             reasons.setdefault(reason, []).append(method)
         else:
-            usable += [trial for trial in trials if trial["study"] < num_studies]
+            usable += [at_budget(t, budget) for t in trials if t["study"] < num_studies]
+            its = min(trial["rules"]["budget"] for trial in trials)
+            if its < budget and any(trial["outcome"] == "miss" for trial in trials):
+                short.setdefault(its, []).append(method)
     notes = [f"left out of the pool: {', '.join(who)} ({why})" for why, who in reasons.items()]
+    notes += [
+        f"{', '.join(who)} had a budget of {its:g} x step_hint when recorded, this run has "
+        f"{budget:g}: what they missed they might have reached later"
+        for its, who in short.items()
+    ]
     if not usable:
         notes.append(
             "no recorded baseline is comparable with this run: it is scored only against itself"
@@ -185,7 +265,7 @@ def _differences(mine: list[Entrant], theirs: list[Entrant]) -> list[str]:
 
 def _circumstances(entrant: Entrant) -> dict[str, Any]:
     trial = entrant.any_trial
-    versions = {name: trial["versions"][name] for name in ("torch", "device")}
+    versions = {name: trial["versions"][name] for name in ("torch", "selftune", "device")}
     return {"studies": entrant.num_studies, "seed": trial["rules"]["seed"], **versions}
 
 

@@ -40,6 +40,14 @@ class Progress:
         self._trials.write(f"[{self._ended}/{self._trials.total}] {in_words(record)}", sys.stderr)
         self._trials.update()
 
+    def lost(self, trial: Trial, reason: str, again: bool) -> None:
+        """Say that a trial was ended by something else, and what becomes of it."""
+        if trial.key in self._steps:
+            self._steps.pop(trial.key).close()
+        what = "it runs again" if again else "not recorded; the same command runs it again"
+        name = " ".join(map(str, trial.key))
+        self._trials.write(f"{name}: {reason}, which is no result: {what}", sys.stderr)
+
     def __enter__(self) -> "Progress":
         return self
 

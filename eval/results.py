@@ -1,20 +1,29 @@
-"""The file of finished trials: one JSON object a line, only ever appended to.
+"""The file of finished trials: one JSON object a line.
 
-Of several records of a trial, which ran again to record what it had not before, the last counts.
-A line is on the disk before the next one is begun, so a kill at any byte costs at most the line
-being written: `Results` cuts such an end off, and its trial can run again.
+Of several records of a trial, which ran again, the last counts. A line is on the disk before the
+next one is begun, so a kill at any byte costs at most the line being written: `Results` cuts such
+an end off, and its trial can run again. Whatever else is no record is named, left out and left
+where it is.
 """
 
 import fcntl
 import json
 import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .schema import problem
+
 Record = dict[str, Any]
 Key = tuple[str, str, int]  # workload, method, study
+
+BEGINNING = b'{"workload": "'  # of every record that is written here
+MOST_NAMED = 5  # lines that are no records
 
 
 def key(record: Record) -> Key:
@@ -27,15 +36,22 @@ def finite(number: float | None) -> float | None:
 
 
 def read(path: Path) -> list[Record]:
-    """The records in `path`, less a damaged last line; none if there is no such file."""
-    return _parse(path, path.read_bytes())[0] if path.exists() else []
+    """The records in `path`, less a damaged last line; none if there is no such file.
+
+    Says on stderr which lines are no records. Raises ValueError if none of them is one.
+    """
+    if not path.exists():
+        return []
+    found = _parse(path, path.read_bytes())
+    found.say()
+    return _latest(found.records)
 
 
 class Results:
     """The file, held by one writer until it is closed or its process is gone.
 
-    Raises ValueError when it is in use or a line before the last is damaged, OSError when it
-    cannot be written.
+    Raises ValueError when it is in use or holds something else than records, OSError when it cannot
+    be written.
     """
 
     def __init__(self, path: Path):
@@ -46,20 +62,43 @@ class Results:
             self._lock()
             self._file.seek(0)
             content = self._file.read()
-            self.records, whole = _parse(path, content)
-            self.bytes_cut = len(content) - whole  # the damaged last line
-            self._file.truncate(whole)
+            found = _parse(path, content)
+            found.say()
+            self.records = _latest(found.records)
+            self.bytes_cut = len(content) - found.whole  # the damaged last line
+            self._file.truncate(found.whole)
+            if found.whole and content[found.whole - 1 : found.whole] != b"\n":
+                self._write(b"\n")  # the last line is whole but for its end
             _sync_folder(path.parent)
         except BaseException:
             self.close()
             raise
 
     def append(self, record: Record) -> None:
-        line = json.dumps(record, allow_nan=False).encode() + b"\n"
-        while line:
-            line = line[self._file.write(line) :]
-        os.fsync(self._file.fileno())
+        self._write(_line(record))
         self.records = _latest([*self.records, record])
+
+    def set_aside(self, is_over: Callable[[Record], bool]) -> Path:
+        """Move records to a file beside this one, whose path is returned."""
+        aside = self.path.with_suffix(".replaced.jsonl")
+        over = [record for record in self.records if is_over(record)]
+        kept = [record for record in self.records if not is_over(record)]
+        with aside.open("ab") as file:
+            file.write(b"".join(map(_line, over)))
+            file.flush()
+            os.fsync(file.fileno())
+        new = self.path.with_suffix(".new")
+        with new.open("wb") as file:
+            file.write(b"".join(map(_line, kept)))
+            file.flush()
+            os.fsync(file.fileno())
+        before, self._file = self._file, open(new, "a+b", buffering=0)  # noqa: SIM115
+        self._lock()  # before it has the name that others open
+        new.rename(self.path)
+        before.close()
+        _sync_folder(self.path.parent)
+        self.records = kept
+        return aside
 
     def close(self) -> None:
         self._file.close()
@@ -75,6 +114,11 @@ class Results:
     ) -> None:
         self.close()
 
+    def _write(self, line: bytes) -> None:
+        while line:
+            line = line[self._file.write(line) :]
+        os.fsync(self._file.fileno())
+
     def _lock(self) -> None:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,25 +128,66 @@ class Results:
             ) from None
 
 
-def _parse(path: Path, content: bytes) -> tuple[list[Record], int]:
-    """The records, and how many bytes of `content` they are: all but a damaged last line."""
-    *lines, tail = content.split(b"\n")  # a line is whole only with its end
+@dataclass(frozen=True)
+class _Found:
+    """What a file holds."""
+
+    path: Path
+    records: list[Record]
+    wrong: list[tuple[int, str]]  # lines that are no records, and why
+    whole: int  # bytes, without the damaged last line
+
+    def say(self) -> None:
+        for number, reason in self.wrong[:MOST_NAMED]:
+            print(f"{self.path}, line {number} is left out: {reason}", file=sys.stderr)
+        if len(self.wrong) > MOST_NAMED:
+            more = len(self.wrong) - MOST_NAMED
+            print(f"{self.path}: {more} more lines are left out", file=sys.stderr)
+
+
+def _parse(path: Path, content: bytes) -> _Found:
+    """Raises ValueError if there is a content, and no record in it."""
+    lines = content.split(b"\n")
     records: list[Record] = []
-    whole = 0
-    for number, line in enumerate(lines, start=1):
+    wrong: list[tuple[int, str]] = []
+    whole = len(content)
+    last = max((number for number, line in enumerate(lines) if line), default=0)
+    for number, line in enumerate(lines):
+        if not line.strip():
+            continue
         try:
-            record = json.loads(line)
-            key(record)
-        except (ValueError, KeyError, TypeError):
-            if number == len(lines) and not tail:
+            record = json.loads(line, parse_constant=_refuse)
+            reason = problem(record)
+        except (ValueError, RecursionError):
+            if number == last and _is_cut(line):
+                whole -= len(b"\n".join(lines[number:]))
                 break
-            raise ValueError(
-                f"{path}, line {number} is not a record: {line[:40].decode(errors='replace')!r}; "
-                "correct or remove that line"
-            ) from None
-        records.append(record)
-        whole += len(line) + 1
-    return _latest(records), whole
+            record, reason = None, f"it is no JSON: {line[:40].decode(errors='replace')!a}"
+        if reason is None:
+            records.append(record)
+        else:
+            wrong.append((number + 1, reason))
+    if wrong and not records:
+        number, reason = wrong[0]
+        raise ValueError(
+            f"{path} holds no records of trials (line {number}: {reason}); move it away or name "
+            "another place"
+        )
+    return _Found(path, records, wrong, whole)
+
+
+def _is_cut(line: bytes) -> bool:
+    """Whether the line is the beginning of a record, or what a power cut leaves of one."""
+    beginning = line[: len(BEGINNING)]
+    return BEGINNING.startswith(beginning) or not line.strip(b"\0")
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number in JSON")
+
+
+def _line(record: Record) -> bytes:
+    return json.dumps(record, allow_nan=False).encode() + b"\n"
 
 
 def _latest(records: list[Record]) -> list[Record]:

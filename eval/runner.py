@@ -14,9 +14,12 @@ from multiprocessing.context import SpawnProcess
 
 import torch
 
-from .trial import Record, Trial, record, run_trial
+from .trial import Interrupted, Record, Trial, record, run_trial
 
 OUT_OF_MEMORY = signal.SIGKILL  # what Linux sends when memory runs out
+# What a process brings upon itself. Any other signal comes from outside, and says nothing of the
+# method.
+CRASHES = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV)
 SECONDS_TO_EXIT = 5
 
 
@@ -33,12 +36,35 @@ def run(
     jobs: int,
     keep: Callable[[Record], None],
     watch: Callable[[Trial, int, float], None] = lambda trial, step, metric: None,
+    lost: Callable[[Trial, str, bool], None] = lambda trial, reason, again: None,
 ) -> None:
     """Run every trial in a process of its own, `jobs` at a time.
 
-    keep: gets each record as soon as its trial has ended, however it ended.
+    A trial that something else ended, a signal or memory that ran out, has no outcome. It is run
+    once more after all others, alone, so that it has their memory.
+
+    keep: gets each record as soon as its trial has ended, however it ended by itself.
     watch: told the step and the metric of every evaluation.
+    lost: told which trial was ended by something else and by what, and whether it runs again.
     """
+    first = list(trials)
+    interrupted: list[Trial] = []
+
+    def once_more(trial: Trial, reason: str) -> None:
+        interrupted.append(trial)
+        lost(trial, reason, True)
+
+    _run(first, jobs, keep, watch, once_more)
+    _run(interrupted, 1, keep, watch, lambda trial, reason: lost(trial, reason, False))
+
+
+def _run(
+    trials: Iterable[Trial],
+    jobs: int,
+    keep: Callable[[Record], None],
+    watch: Callable[[Trial, int, float], None],
+    lost: Callable[[Trial, str], None],
+) -> None:
     waiting = deque(trials)
     running: dict[Connection, _Job] = {}
     try:
@@ -52,11 +78,14 @@ def run(
                 try:
                     message = ready.recv()
                 except (EOFError, OSError):  # it died, possibly in the middle of a message
-                    message = _lost(job)
-                if isinstance(message, dict):
+                    message = _post_mortem(job)
+                if isinstance(message, dict | str):  # a record, or what interrupted the trial
                     del running[ready]
                     _end(job)
-                    keep(message)
+                    if isinstance(message, str):
+                        lost(job.trial, message)
+                    else:
+                        keep(message)
                 else:
                     job.step, metric = message
                     watch(job.trial, job.step, metric)
@@ -86,20 +115,24 @@ def _work(trial: Trial, sender: Connection) -> None:
     torch.set_num_threads(1)
     # Some operations, CTC's gradient among them, have no deterministic form on accelerators.
     torch.use_deterministic_algorithms(True, warn_only=trial.device != "cpu")
-    sender.send(run_trial(trial, lambda step, metric: sender.send((step, metric))))
+    try:
+        sender.send(run_trial(trial, lambda step, metric: sender.send((step, metric))))
+    except Interrupted as reason:
+        sender.send(str(reason))
 
 
-def _lost(job: _Job) -> Record:
-    """The record of a trial whose process ended without one."""
+def _post_mortem(job: _Job) -> Record | str:
+    """The record of a process that ended without one, or what interrupted it."""
     job.process.join()
     status = job.process.exitcode
     assert status is not None
-    reason = f"exited with status {status} before it was done"
-    if status < 0:
-        reason = f"killed by signal {-status}"
-        if -status == OUT_OF_MEMORY:
-            reason += " (out of memory?)"
-    return record(job.trial, [], "failed", reason, steps=job.step)
+    if status >= 0:
+        reason = f"exited with status {status} before it was done"
+        return record(job.trial, [], "failed", reason, steps=job.step)
+    reason = f"killed by signal {-status}"
+    if -status in CRASHES:
+        return record(job.trial, [], "failed", reason, steps=job.step)
+    return f"{reason} (out of memory?)" if -status == OUT_OF_MEMORY else reason
 
 
 def _end(job: _Job) -> None:

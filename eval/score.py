@@ -1,6 +1,5 @@
 """Score runs of the official benchmark: `python -m eval.score RUNS --against published-v0.5`."""
 
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,9 @@ from .algoperf import logs, projection, report, tables
 from .algoperf.benchmark import V05, VERSIONS, Rules, version
 from .algoperf.contest import assemble
 from .algoperf.published import FIELDS, Field, field
-from .cli import DONE, SOME_FAILED, Parser, multiple
+from .cli import DONE, SOME_FAILED, Parser, multiple, run
+from .pool import scored
+from .reporting.legible import legible, shown
 from .reporting.text import text_table
 from .results import Record
 
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs = _runs(options.runs, rules, opponents)
         if options.export:
             _export(runs, options.export)
-        report.report(assemble(runs, opponents, rules), options.out)
+        report.report(assemble(legible(runs), opponents, rules), options.out)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     return DONE
@@ -81,7 +82,8 @@ def _runs(paths: Sequence[Path], rules: Rules, opponents: Field | None) -> list[
     keys = [results.key(record) for record in found]
     for key in keys:
         if keys.count(key) > 1:
-            raise ValueError(f"{' '.join(map(str, key))} is there twice; rename one submission")
+            name = shown(" ".join(map(str, key)))
+            raise ValueError(f"{name} is there twice; rename one submission")
     if not found:
         raise ValueError(f"no finished run in {', '.join(map(str, paths))}")
     return found
@@ -91,7 +93,7 @@ def _records(path: Path) -> list[Record]:
     """What is in a results.jsonl, or in one that is in a folder; none if there is no such file."""
     if not path.exists():
         raise ValueError(f"no such file or folder: {path}")
-    return results.read(_file(path)) if _file(path).is_file() else []
+    return scored(results.read(_file(path))) if _file(path).is_file() else []
 
 
 def _file(path: Path) -> Path:
@@ -102,7 +104,8 @@ def _export(runs: Sequence[Record], folder: Path) -> None:
     left_out = logs.write(runs, folder)
     print(f"written: {folder / 'logs'} and {folder / 'workload_targets.json'}")
     for record in left_out:
-        print(f"without any evaluation, not written: {' '.join(map(str, results.key(record)))}")
+        name = shown(" ".join(map(str, results.key(record))))
+        print(f"without any evaluation, not written: {name}")
 
 
 def _published(runs: Sequence[Path]) -> int:
@@ -129,4 +132,4 @@ def _project(options: Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -4,6 +4,7 @@ The same command goes on where an earlier one was interrupted. With --ablate it 
 with other schedules and averages instead, and compares them study by study.
 """
 
+import shlex
 import sys
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -13,12 +14,13 @@ from typing import Any
 
 import torch
 
-from . import ablation, baselines
+from . import ablation, baselines, cli
 from .cli import DONE, INTERRUPTED, SOME_FAILED, Parser, cores, count, multiple, natural
 from .data import check
 from .estimate import minutes
+from .first_try import refuse_unusable
 from .methods import METHODS
-from .plan import complete, opened, refuse_other_rules, unfinished
+from .plan import complete, edited, opened, refuse_other_rules, unfinished
 from .reporting.report import report
 from .results import key, read
 from .targets import PROTOCOL, log, sizes, target
@@ -54,12 +56,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(_expectation(trials, path, options))
             return DONE
         results = opened(path, trials)
+        try:
+            refuse_unusable(unfinished(trials, results.records, options.retry_failed))
+        except BaseException:
+            results.close()
+            raise
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except (ValueError, OSError) as error:
         parser.error(str(error))
     with results:
         try:
             run = complete if axes is None else ablation.run
-            run(trials, results, options.jobs)
+            run(trials, results, options.jobs, options.retry_failed)
         except (KeyboardInterrupt, OSError) as reason:
             left = len(unfinished(trials, results.records))
             print(
@@ -68,8 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 file=sys.stderr,
             )
             return INTERRUPTED if isinstance(reason, KeyboardInterrupt) else SOME_FAILED
+        command = shlex.join(["python", "-m", "eval.self_tuning", *arguments])
         if axes is None:
-            report(results.records, options.out)
+            report(results.records, options.out, command)
         else:
             ablation.report(results.records, axes, options.out)
     planned = {trial.key for trial in trials}
@@ -126,6 +136,9 @@ def _parser() -> Parser:
     parser.add_argument("--seed", type=natural, default=0, help="where all seeds come from")
     parser.add_argument("--out", type=Path, default=Path("runs/self_tuning"), help="a folder")
     parser.add_argument("--device", default="cpu", help="where to train")
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="run the trials that failed again"
+    )
     parser.add_argument("--list", action="store_true", help="show workloads and methods")
     parser.add_argument("--dry-run", action="store_true", help="show the plan and its minutes")
     return parser
@@ -201,8 +214,11 @@ def _target(workload: Workload) -> str:
 def _expectation(trials: list[Trial], path: Path, options: Namespace) -> str:
     """The plan and how long it takes. Raises ValueError if `path` was made under other rules."""
     records, recorded = read(path), baselines.read()
+    over = edited(trials, records)
+    records = [record for record in records if record["method"] not in over]
     refuse_other_rules(trials, records, path)
-    left = unfinished(trials, records)
+    left = unfinished(trials, records, options.retry_failed)
+    at_once = min(options.jobs, cores()) if options.device == "cpu" else options.jobs
     lines = [
         f"{len(trials)} trials of at most {options.budget:g} x step_hint, {options.studies} "
         f"studies from seed {options.seed}:"
@@ -212,14 +228,22 @@ def _expectation(trials: list[Trial], path: Path, options: Namespace) -> str:
             f"  {trial.workload.name:24} {trial.method:24} up to {trial.steps} steps, "
             f"{minutes([trial], recorded, jobs=1):.1f} minutes"
         )
+    lines += [
+        f"{method} was edited: its {len(old)} trials are dropped" for method, old in over.items()
+    ]
     source = "the recorded baselines" if recorded else "step_hint, as nothing is recorded yet"
     lines.append(
         f"{len(trials) - len(left)} are done in {path}; the rest takes about "
-        f"{ceil(minutes(left, recorded, options.jobs))} minutes, {options.jobs} at a time "
+        f"{ceil(minutes(left, recorded, at_once))} minutes, {options.jobs} at a time "
         f"(from {source})"
     )
+    if at_once < options.jobs:
+        lines.append(
+            f"this machine grants {at_once} cores: more than {at_once} trials at a time only "
+            "take memory"
+        )
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.run(main)

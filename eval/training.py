@@ -4,9 +4,9 @@ import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from math import isfinite, nan
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,9 @@ from selftune.averaging import recalibrate_batch_norm
 from selftune.averaging.module_tensors import buffers_restored
 
 from .clock import Clock
+from .closure import Closure
 from .methods import Build, Weights
+from .methods.built import built, entered
 from .workload import Arrays, Batch, Workload
 
 RECALIBRATION_BATCHES = 16
@@ -70,7 +72,7 @@ def train(
     )
     torch.manual_seed(seeds.model)
     model = workload.build_model().to(device)
-    optimizer, scheduler, weights = build(model, workload.step_hint)
+    optimizer, scheduler, weights = built(build, model, workload.step_hint)
     batches = _batches(workload, training, seeds.data)
     other_batches = _batches(workload, training, seeds.recalibration)
 
@@ -78,6 +80,13 @@ def train(
         with _evaluation_weights(workload, model, weights, other_batches):
             return _evaluate(workload, model, {"validation": validation, "test": test}[split])
 
+    def compute(batch: Batch) -> Tensor:
+        optimizer.zero_grad()
+        loss = workload.loss(model, batch)
+        loss.backward()
+        return loss
+
+    closure = Closure(model)
     clock, evaluation_clock = Clock(device), Clock(device)
     clock.start()
     done = 0
@@ -88,10 +97,8 @@ def train(
         period = min(workload.eval_period, steps - done)
         total_loss = torch.zeros((), device=device)
         for batch in islice(batches, period):
-            optimizer.zero_grad()
-            loss = workload.loss(model, batch)
-            loss.backward()
-            optimizer.step(_telling(loss))
+            loss = compute(batch)
+            optimizer.step(closure(loss, partial(compute, batch)))
             if scheduler is not None:
                 scheduler.step()
             total_loss += loss.detach()
@@ -139,7 +146,7 @@ def _evaluation_weights(
     if weights is None:
         yield
         return
-    with buffers_restored(model), weights():
+    with buffers_restored(model), entered(weights):
         recalibrate_batch_norm(model, islice(batches, RECALIBRATION_BATCHES), workload.loss)
         yield
 
@@ -147,11 +154,6 @@ def _evaluation_weights(
 @torch.no_grad()
 def _evaluate(workload: Workload, model: nn.Module, split: Arrays) -> float:
     return workload.evaluate(model, split)
-
-
-def _telling(loss: Tensor) -> Callable[[], Any]:
-    """A closure for methods that look at the loss; nothing is computed again."""
-    return lambda: loss
 
 
 def _no_test() -> float:

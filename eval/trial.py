@@ -65,13 +65,20 @@ class Trial:
         }
 
 
+class Interrupted(Exception):
+    """Something else ended the trial: its outcome is not known."""
+
+
 def checksum(workload: Workload) -> str | None:
     """The beginnings of the sha256 of the workload's data sets; None if it reads none."""
     return "+".join(sha256(dataset)[:16] for dataset in workload.datasets) or None
 
 
 def run_trial(trial: Trial, watch: Watch = lambda step, metric: None) -> Record:
-    """Train until the target or the end of the budget; what goes wrong is in the record."""
+    """Train until the target or the end of the budget; what goes wrong is in the record.
+
+    Raises Interrupted if memory ran out: it may have been a neighbour that took it.
+    """
     evaluations: list[Evaluation] = []
     riding = trial.along.start(trial.build, trial.steps)
     seeds = Seeds.of(trial.workload.name, trial.study, trial.seed)
@@ -96,8 +103,18 @@ def run_trial(trial: Trial, watch: Watch = lambda step, metric: None) -> Record:
                     return outcome(end, _why_early(trial, evaluation), evaluation.test())
     except (Exception, SystemExit) as error:
         traceback.print_exc()
+        if _is_out_of_memory(error):
+            raise Interrupted(in_a_line(error)) from error
         return outcome("failed", in_a_line(error))
     raise AssertionError("training ended before its last step")
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # torch's allocator on a CPU raises a plain RuntimeError.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(text in str(error) for text in ("can't allocate memory", "not enough memory"))
+    )
 
 
 def _hit(trial: Trial, evaluations: list[Evaluation]) -> Evaluation | None:

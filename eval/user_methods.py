@@ -27,7 +27,7 @@ def own_method(text: str) -> Method:
     It is known by its function's name and, in the rules, by its source's sha256.
     """
     reference = Reference.of(text, "method")
-    if not reference.sha256 or not callable(reference.get()):
+    if not callable(reference.get()):
         raise ValueError(
             f"{reference.place} has no function {reference.name!r}; write --method "
             f"{reference.place}:FUNCTION, where FUNCTION(model, num_steps) returns an optimizer, a "

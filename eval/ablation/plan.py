@@ -11,8 +11,9 @@ from selftune.schedules import Schedule, ScheduleLR, refine, transfer_lr
 
 from ..cli import in_a_line
 from ..methods import Build, Built
+from ..methods.built import built
 from ..observers import Along, from_json
-from ..plan import complete, unfinished
+from ..plan import CROSSED, complete, unfinished
 from ..results import Record, Results, key
 from ..trial import Trial
 from .axes import LRS, REFINED, WARMUP, Axes, with_warmup
@@ -34,7 +35,7 @@ class WithSchedule:
 
     def __call__(self, model: nn.Module, num_steps: int) -> Built:
         # `schedule` is one over the trial's steps, which are more where the budget is.
-        optimizer, own, weights = self.build(model, num_steps)
+        optimizer, own, weights = built(self.build, model, num_steps)
         if own is not None:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"]
@@ -59,18 +60,18 @@ def expanded(trials: Sequence[Trial], axes: Axes) -> list[Trial]:
     ]
 
 
-def run(trials: Sequence[Trial], results: Results, jobs: int) -> None:
+def run(trials: Sequence[Trial], results: Results, jobs: int, retry_failed: bool = False) -> None:
     """Complete the trials; those with a refined schedule once their norms are recorded."""
-    complete([t for t in trials if t.details["schedule"] != REFINED], results, jobs)
+    complete([t for t in trials if t.details["schedule"] != REFINED], results, jobs, retry_failed)
     waiting = [trial for trial in trials if trial.details["schedule"] == REFINED]
     ready = []
-    for trial in unfinished(waiting, results.records):
+    for trial in unfinished(waiting, results.records, retry_failed):
         try:
             ready.append(_refined(trial, results.records))
         except ValueError as reason:
             workload, method, study = trial.key
             print(f"{workload} {method} {study} cannot be run: {reason}", file=sys.stderr)
-    complete(ready, results, jobs)
+    complete(ready, results, jobs, retry_failed)
 
 
 def _with(trial: Trial, name: str, axes: Axes, own: Schedule | None) -> Trial:
@@ -83,7 +84,7 @@ def _with(trial: Trial, name: str, axes: Axes, own: Schedule | None) -> Trial:
         trial,
         method=_method(trial.method, name),
         configuration=(
-            f"{trial.configuration}, but schedule {made}, lr {LRS[axes.lr]}; averages: {averages}"
+            f"{trial.configuration}{CROSSED}{made}, lr {LRS[axes.lr]}; averages: {averages}"
         ),
         build=WithSchedule(trial.build, shape, tuned_with),
         target=None,  # every cell trains to the end of its schedule
@@ -107,7 +108,10 @@ def _refined(trial: Trial, records: Sequence[Record]) -> Trial:
     """
     assert isinstance(trial.build, WithSchedule)
     name = _method(trial.details["ablated"], trial.details["recorded"])
-    recording = next(r for r in records if key(r) == (trial.workload.name, name, trial.study))
+    cell = (trial.workload.name, name, trial.study)
+    recording = next((record for record in records if key(record) == cell), None)
+    if recording is None:
+        raise ValueError(f"{name}, which records its norms, has no result")
     if recording["outcome"] != "done":
         raise ValueError(f"{name}, which records its norms, failed: {recording['reason']}")
     warmup = trial.build.schedule.warmup_steps
@@ -123,7 +127,7 @@ def _refined(trial: Trial, records: Sequence[Record]) -> Trial:
 def _own_schedule(trial: Trial, axes: Axes) -> Schedule | None:
     """The method's own schedule, if it is one of ours. Raises ValueError where axes need it."""
     try:
-        _, scheduler, weights = trial.build(trial.workload.build_model(), trial.steps)
+        _, scheduler, weights = built(trial.build, trial.workload.build_model(), trial.steps)
     except Exception as error:
         raise ValueError(
             f"{trial.method} cannot be built for {trial.workload.name}, to see its schedule: "

@@ -35,7 +35,7 @@ def gains(method: str, rows: Grid) -> str:
                 ends = [gain.mean - gain.margin, gain.mean + gain.margin]
                 axes.plot(ends, [row, row], color=colour, linewidth=1)
         axes.axvline(0, **DASHED)
-        axes.set_title(workload, loc="left", fontweight="bold")
+        axes.set_title(workload, loc="left", fontweight="bold", parse_math=False)
         axes.set_yticks(range(len(others)), ["/".join(name) for name in others])
         axes.set_ylim(len(others) - 0.4, -0.6)
         axes.grid(axis="y", visible=False)

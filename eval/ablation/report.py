@@ -1,9 +1,12 @@
 """From the records of an ablation to ablation.md, .csv and .html, and a picture a method."""
 
-import csv
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
+from ..files import file_name, write_text
+from ..reporting.legible import csv_text, legible, markdown
 from ..reporting.text import markdown_table, text_table
 from ..results import Record
 from .axes import Axes
@@ -28,6 +31,7 @@ def report(records: Sequence[Record], axes: Axes, out: Path) -> None:
     from ..reporting.svg import standalone
     from .plots import gains
 
+    records = legible(records)
     found = cells(records, axes)
     if not found:
         print("no finished trial: nothing to report")
@@ -40,27 +44,30 @@ def report(records: Sequence[Record], axes: Axes, out: Path) -> None:
         for table in (gains_table, metrics_table, steps_table)
     ]
     notes = warnings(records)
+    pictures = {method: gains(method, rows) for method, rows in grids.items()}
+    names = {method: f"{file_name(method)}.svg" for method in methods}
+    files = {names[method]: standalone(picture) for method, picture in pictures.items()}
+    parts = [
+        f"## {markdown(table.title)}\n\n{markdown_table(table)}\n\n{markdown(table.caption)}"
+        for table in tables
+    ]
+    listed = ["\n".join(f"- {markdown(note)}" for note in notes)] if notes else []
+    shown = [
+        f"![{markdown(method)}: gains]({quote(names[method])})\n\n{CAPTION}" for method in methods
+    ]
+    files["ablation.md"] = "\n\n".join([f"# {TITLE}", *shown, *listed, *parts]) + "\n"
+    files["ablation.csv"] = _csv(found)
+    page = [f"<h1>{TITLE}</h1>", *(f'<p class="note">Note: {escape(note)}.</p>' for note in notes)]
+    page += [figure(picture, CAPTION) for picture in pictures.values()]
+    page += [html_table(table, {}) for table in tables]
+    files["ablation.html"] = document(TITLE, page)
+    for name, text in files.items():
+        write_text(out / name, text)
     for method, rows in grids.items():
         print(text_table(gains_table(method, rows)), end="\n\n")
         print(text_table(steps_table(method, rows)), end="\n\n")
     print("".join(f"Note: {note}.\n" for note in notes), end="")
-    pictures = {method: gains(method, rows) for method, rows in grids.items()}
-    for method, picture in pictures.items():
-        (out / f"{method}.svg").write_text(standalone(picture), encoding="utf-8", newline="\n")
-    parts = [f"## {table.title}\n\n{markdown_table(table)}\n\n{table.caption}" for table in tables]
-    listed = ["\n".join(f"- {note}" for note in notes)] if notes else []
-    shown = [f"![{method}: gains]({method}.svg)\n\n{CAPTION}" for method in methods]
-    (out / "ablation.md").write_text("\n\n".join([f"# {TITLE}", *shown, *listed, *parts]) + "\n")
-    _write_csv(out / "ablation.csv", found)
-    page = [f"<h1>{TITLE}</h1>", *(f'<p class="note">Note: {note}.</p>' for note in notes)]
-    page += [figure(picture, CAPTION) for picture in pictures.values()]
-    page += [html_table(table, {}) for table in tables]
-    (out / "ablation.html").write_text(document(TITLE, page), encoding="utf-8")
-    names = [
-        *(f"ablation.{kind}" for kind in ("md", "csv", "html")),
-        *(f"{m}.svg" for m in methods),
-    ]
-    print(f"written: {', '.join(str(out / name) for name in names)}")
+    print(f"written: {', '.join(str(out / name) for name in files)}")
 
 
 def warnings(records: Sequence[Record]) -> list[str]:
@@ -76,15 +83,14 @@ def warnings(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def _write_csv(path: Path, found: Sequence[Cell]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(CSV_COLUMNS)
-        for cell in found:
-            hint = cell.rules["step_hint"]
-            for study in cell.finals:
-                name = (cell.method, cell.workload, cell.schedule, cell.average, study)
-                metric = (cell.rules["metric"], cell.rules["higher_is_better"])
-                values = (cell.finals[study], cell.tests[study])
-                steps = (cell.steps_to_aim[study] * hint, round(cell.recording * hint))
-                writer.writerow((*name, *metric, *values, *steps))
+def _csv(found: Sequence[Cell]) -> str:
+    rows = []
+    for cell in found:
+        hint = cell.rules["step_hint"]
+        for study in cell.finals:
+            name = (cell.method, cell.workload, cell.schedule, cell.average, study)
+            metric = (cell.rules["metric"], cell.rules["higher_is_better"])
+            values = (cell.finals[study], cell.tests[study])
+            steps = (cell.steps_to_aim[study] * hint, round(cell.recording * hint))
+            rows.append((*name, *metric, *values, *steps))
+    return csv_text([CSV_COLUMNS, *rows])

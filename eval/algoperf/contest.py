@@ -10,12 +10,15 @@ from ..pool import Entrant
 from ..results import Record
 from ..scoring import Clock, Standing
 from . import published
-from .benchmark import OfficialWorkload, Rules
+from .benchmark import OfficialWorkload, Rules, Ruleset
 from .published import Field
 from .scores import median_time, official_score, standings, time
 
 RELAXATIONS = (0.0, 0.01, 0.02, 0.03, 0.04, 0.05)
 OVERSHOOT = 1.01  # v0.5 evaluates once more when the budget is used up
+WHOLE = 0.99  # of the budget: the runner stops before a step that would not fit
+STEP_LIMIT = 3.0  # step_hints, of v0.5's own runs
+MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,15 @@ def _notes(contest: Contest, run: Sequence[Record]) -> list[str]:
             "steps can be compared"
         )
     notes += _odd_targets(run, rules.all_workloads)
-    return notes + _late_hits(run, contest)
+    notes += _other_rules(run, contest)
+    late = [
+        f"{r['method']} on {r['workload']} in study {r['study']}"
+        for r in run
+        if _is_late(r, contest)
+    ]
+    if late:
+        notes.append(f"reached after the budget of {rules.name}: {', '.join(late)}")
+    return notes + _unfinished(run, contest)
 
 
 def _odd_targets(run: Iterable[Record], known: Mapping[str, OfficialWorkload]) -> list[str]:
@@ -186,18 +197,72 @@ def _odd_targets(run: Iterable[Record], known: Mapping[str, OfficialWorkload]) -
     ]
 
 
-def _late_hits(run: Iterable[Record], contest: Contest) -> list[str]:
-    """The official code does not look at the budget: it trusts the runner."""
-    rules = contest.rules
-    ruleset = contest.field.ruleset if contest.field else "self-tuning"
-    late = [
-        f"{r['method']} on {r['workload']} in study {r['study']}"
+def _ruleset(contest: Contest) -> Ruleset:
+    return contest.field.ruleset if contest.field else "self-tuning"
+
+
+def _other_rules(run: Iterable[Record], contest: Contest) -> list[str]:
+    """A field of another ruleset, and trials made under another budget."""
+    notes = []
+    if _ruleset(contest) != "self-tuning":
+        notes.append(
+            f"the field competed in the {_ruleset(contest)} ruleset, in which a method's "
+            "hyperparameters are searched for on each workload and budgets are smaller"
+        )
+    odd = sorted(
+        {(r["workload"], r["rules"]["budget"]) for r in run if _has_other_budget(r, contest)}
+    )
+    if odd:
+        which = ", ".join(f"{workload} with {budget:g}" for workload, budget in odd)
+        notes.append(f"not run under the budget of {contest.rules.name}: {which}")
+    return notes
+
+
+def _has_other_budget(record: Record, contest: Contest) -> bool:
+    """Whether it was stopped earlier or later than the rules have it."""
+    budget = contest.rules.budget if _ruleset(contest) == "self-tuning" else 1.0
+    steps = record["rules"].get("step_budget")
+    return record["rules"]["budget"] != budget or (steps is not None and steps < budget)
+
+
+def _is_late(record: Record, contest: Contest) -> bool:
+    """Whether it hit after its budget. The official code does not look: it trusts the runner."""
+    rules, seconds = contest.rules, time(record, "seconds")
+    if record["workload"] not in rules.all_workloads or not isfinite(seconds):
+        return False
+    return seconds > OVERSHOOT * rules.seconds(record["workload"], _ruleset(contest))
+
+
+def _share(record: Record, contest: Contest) -> float:
+    """Of its budget in seconds, what a run has used."""
+    budget = contest.rules.seconds(record["workload"], _ruleset(contest))
+    return record["seconds"]["training"] / budget
+
+
+def _is_unfinished(record: Record, contest: Contest) -> bool:
+    """Whether it ended before its budget without having reached the target.
+
+    Steps may have ended it: v0.5's own runs had a limit of 3 x step_hint beside the seconds.
+    """
+    if record["outcome"] == "hit" or record["workload"] not in contest.rules.all_workloads:
+        return False
+    workload = contest.rules.all_workloads[record["workload"]]
+    all_steps = record["steps"] >= STEP_LIMIT * workload.step_hint
+    return _share(record, contest) < WHOLE and not all_steps
+
+
+def _unfinished(run: Iterable[Record], contest: Contest) -> list[str]:
+    """How far runs came that neither reached the target nor used their budget."""
+    far = [
+        f"{r['method']} on {r['workload']} in study {r['study']} (step {r['steps']}, "
+        f"{_share(r, contest):.0%} of the budget)"
         for r in run
-        if r["workload"] in rules.all_workloads
-        and time(r, "seconds") > OVERSHOOT * rules.seconds(r["workload"], ruleset)
-        and isfinite(time(r, "seconds"))
+        if _is_unfinished(r, contest)
     ]
-    return [f"reached after the budget of {rules.name}: {', '.join(late)}"] if late else []
+    if not far:
+        return []
+    more = f" and {len(far) - MOST_NAMED} more" if len(far) > MOST_NAMED else ""
+    return [f"unfinished, counted as misses: {', '.join(far[:MOST_NAMED])}{more}"]
 
 
 def _is_official(device: str, rules: Rules) -> bool:
@@ -207,12 +272,24 @@ def _is_official(device: str, rules: Rules) -> bool:
 
 
 def is_official(contest: Contest, entrant: Entrant) -> bool:
-    """Whether an entrant's score may be called an AlgoPerf score."""
+    """Whether an entrant's score may be called an AlgoPerf score.
+
+    Not if a target was reached after the budget, was another one, or was run for under other rules,
+    nor while runs are unfinished.
+    """
     rules = contest.rules
     wanted = set(rules.all_workloads)
     trials = [trial for rows in entrant.trials.values() for trial in rows]
     return (
         wanted == {*contest.workloads, *contest.held_out}
+        and _ruleset(contest) == "self-tuning"
+        and not any(
+            _is_late(trial, contest)
+            or _is_unfinished(trial, contest)
+            or _has_other_budget(trial, contest)
+            for trial in trials
+        )
+        and not _odd_targets(trials, rules.all_workloads)
         and all(len(rows) == rules.studies for rows in entrant.trials.values())
         and all(_is_official(trial["versions"]["device"], rules) for trial in trials)
     )

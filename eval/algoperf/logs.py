@@ -13,7 +13,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from ..files import file_name, write_text
+from ..reporting.legible import csv_text
 from ..results import Record
+from ..schema import problem
 from ..workload import Metric
 from .benchmark import V05, OfficialWorkload, Rules, Ruleset, counted, rules_of
 
@@ -56,7 +59,11 @@ def read(folder: Path, rules: Rules, ruleset: Ruleset = "self-tuning") -> list[R
                     | {"method": folder.name, "study": study}
                     for _, trial in trials
                 ]
-                found.append(counted(records, rules))
+                record = counted(records, rules)
+                wrong = problem(record)
+                if wrong is not None:
+                    raise ValueError(f"{path} is no log that can be scored: {wrong}")
+                found.append(record)
     return found
 
 
@@ -80,26 +87,23 @@ def write(records: Iterable[Record], folder: Path) -> list[Record]:
         if not record["curve"]:
             left_out.append(record)
             continue
-        place = f"study_{record['study']}/{record['workload']}_pytorch/trial_1"
-        path = folder / "logs" / record["method"] / place / EVALUATIONS
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            clocks = ("accumulated_submission_time", "global_step", "preemption_count", "score")
-            writer.writerow((*clocks, "train/loss", f"validation/{metric}"))
+        place = f"study_{record['study']}/{file_name(record['workload'])}_pytorch/trial_1"
+        path = folder / "logs" / file_name(record["method"]) / place / EVALUATIONS
+        clocks = ("accumulated_submission_time", "global_step", "preemption_count", "score")
+        rows = [
+            (seconds, step, 0, seconds, loss, value)
             for (step, loss, value), seconds in zip(
                 record["curve"], record["seconds"]["curve"], strict=True
-            ):
-                writer.writerow((seconds, step, 0, seconds, loss, value))
+            )
+        ]
+        write_text(path, csv_text([(*clocks, "train/loss", f"validation/{metric}"), *rows]))
     config = {
         "benchmark_version": "selftune",
         "base_workloads": [name for name in targets if name not in V05.held_out],
         "held_out_workloads": [name for name in targets if name in V05.held_out],
         "workloads": targets,
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(config, indent=2) + "\n"
-    (folder / "workload_targets.json").write_text(text, encoding="utf-8")
+    write_text(folder / "workload_targets.json", json.dumps(config, indent=2) + "\n")
     return left_out
 
 

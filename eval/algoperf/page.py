@@ -53,7 +53,12 @@ def seconds_to_target(contest: Contest, look: Mapping[str, Style]) -> str:
     drawn, axes_of_workloads = panels(len(contest.workloads), xlabel, height, sharey=True)
     for axes, workload in zip(axes_of_workloads, contest.workloads, strict=True):
         rules = contest.workload(workload)
-        hint, budget = rules["seconds_hint"], rules["budget"]
+        # Pocket workloads have no budget in seconds: the axis ends with the longest trial.
+        longest = max(
+            t["seconds"]["training"] for e in contest.entrants for t in e.trials[workload]
+        )
+        budget = rules["budget"]
+        hint = rules.get("seconds_hint") or max(longest, 1e-9) / budget
         for row, entrant in enumerate(contest.entrants):
             colour = look[entrant.name].colour
             times = [time(trial, "seconds") / hint for trial in entrant.trials[workload]]
@@ -65,8 +70,8 @@ def seconds_to_target(contest: Contest, look: Mapping[str, Style]) -> str:
             if len(hits) < len(times) or not times:
                 axes.plot(1.08 * budget, row, "x", color=colour, markersize=4.5)
         axes.axvline(budget, **DASHED)
-        axes.set_title(workload, loc="left", fontweight="bold")
+        axes.set_title(workload, loc="left", fontweight="bold", parse_math=False)
         axes.set(xlim=(0, 1.16 * budget), ylim=(len(names) - 0.4, -0.6))
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), names, parse_math=False)
         axes.grid(axis="y", visible=False)
     return to_svg(drawn, "seconds", "Seconds to the target of every study")

@@ -1,9 +1,10 @@
 """What a contest gives to read: tables for the terminal, and score.md, score.html, score.csv."""
 
-import csv
 import textwrap
 from pathlib import Path
 
+from ..files import write_text
+from ..reporting.legible import csv_text, markdown, paragraph
 from ..reporting.tables import Table
 from ..reporting.text import markdown_table, text_table
 from . import tables
@@ -25,16 +26,16 @@ NO_SWEEP = (
 
 
 def report(contest: Contest, out: Path | None) -> None:
-    """Print the contest; write it into `out` if there is one."""
-    print(as_text(contest))
+    """Write the contest into `out`, if there is one, and print it."""
     if out:
         # This imports matplotlib.
         from .page import page
 
-        out.mkdir(parents=True, exist_ok=True)
-        _write(out / "score.md", as_markdown(contest))
-        _write(out / "score.html", page(contest, all_tables(contest), texts(contest)))
-        _write_csv(out / "score.csv", contest)
+        write_text(out / "score.md", as_markdown(contest))
+        write_text(out / "score.html", page(contest, all_tables(contest), texts(contest)))
+        write_text(out / "score.csv", as_csv(contest))
+    print(as_text(contest))
+    if out:
         print(f"\nwritten: {out / 'score.md'}, {out / 'score.csv'}, {out / 'score.html'}")
 
 
@@ -77,8 +78,8 @@ def as_markdown(contest: Contest) -> str:
     parts = [f"# {title(contest)}"]
     for table in all_tables(contest):
         parts += [f"## {table.title}", *([markdown_table(table)] if table.rows else [])]
-        parts += [table.caption] if table.caption else []
-    return "\n\n".join([*parts, *texts(contest)]) + "\n"
+        parts += [markdown(table.caption)] if table.caption else []
+    return "\n\n".join([*parts, *map(paragraph, texts(contest))]) + "\n"
 
 
 def all_tables(contest: Contest) -> list[Table]:
@@ -120,25 +121,21 @@ def texts(contest: Contest) -> list[str]:
     return [*said, UNKNOWN]
 
 
-def _write_csv(path: Path, contest: Contest) -> None:
+def as_csv(contest: Contest) -> str:
     """A row for every study of every entrant."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        columns = ("seconds_to_target", "steps_to_target", "best_validation", "steps", "seconds")
-        writer.writerow(("submission", "source", "workload", "study", "outcome", *columns))
-        for entrant in contest.entrants:
-            source = contest.field.name if entrant.recorded and contest.field else "run"
-            for workload, trials in entrant.trials.items():
-                for trial in trials:
-                    writer.writerow(
-                        (
-                            *(entrant.name, source, workload, trial["study"], trial["outcome"]),
-                            *(trial["seconds"]["to_target"], trial["steps_to_target"]),
-                            *(trial["best_validation"], trial["steps"]),
-                            trial["seconds"]["training"],
-                        )
-                    )
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
+    columns = ("seconds_to_target", "steps_to_target", "best_validation", "steps", "seconds")
+    rows: list[tuple[object, ...]] = [
+        ("submission", "source", "workload", "study", "outcome", *columns)
+    ]
+    for entrant in contest.entrants:
+        source = contest.field.name if entrant.recorded and contest.field else "run"
+        for workload, trials in entrant.trials.items():
+            rows += [
+                (
+                    *(entrant.name, source, workload, trial["study"], trial["outcome"]),
+                    *(trial["seconds"]["to_target"], trial["steps_to_target"]),
+                    *(trial["best_validation"], trial["steps"], trial["seconds"]["training"]),
+                )
+                for trial in trials
+            ]
+    return csv_text(rows)

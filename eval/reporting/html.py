@@ -6,6 +6,7 @@ from html import escape
 from ..methods import METHODS
 from ..pool import Pool
 from . import plots, verdict
+from .provenance import Provenance
 from .svg import INK, VARIABLES, Style, styles, theme
 from .tables import Cell, Table, Tables
 
@@ -26,7 +27,7 @@ CURVES_CAPTION = (
 )
 
 
-def page(title: str, pool: Pool, tables: Tables) -> str:
+def page(title: str, pool: Pool, tables: Tables, provenance: Provenance) -> str:
     """The whole report as HTML; tables: those of the other outputs."""
     look = styles(pool.entrants, list(METHODS))
     parts = [
@@ -40,6 +41,11 @@ def page(title: str, pool: Pool, tables: Tables) -> str:
         figure(plots.learning_curves(pool, look), CURVES_CAPTION),
         *(html_table(table, look) for table in tables if table is not tables.steps),
         f"<h2>What this can tell</h2><p>{escape(verdict.POCKET_SCALE)}</p>",
+        "<h2>How this was made</h2>",
+        *(
+            f'<p class="rules">{escape(what)}: {escape(value)}</p>'
+            for what, value in provenance.lines(pool)
+        ),
     ]
     return document(title, parts)
 

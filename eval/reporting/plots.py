@@ -1,6 +1,6 @@
 """The report's figures: profile, learning curves, steps to the target. Needs matplotlib."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import inf, isfinite, nan
 from statistics import median
 from typing import Any
@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from ..pool import Entrant, Pool
 from ..scoring import CUTOFF, Clock, Record, Standing, time_to_target
@@ -33,7 +34,6 @@ def performance_profile(
             [tau for tau, _ in corners],
             [rho + offset for _, rho in corners],
             where="post",
-            label=f"{name}  {standing.score:.3f}",
             **_line(styles[name]),
         )
     axes.set(
@@ -42,7 +42,14 @@ def performance_profile(
         xlabel=f"τ: {clock} to the target, relative to the fastest method",
         ylabel="share of workloads solved",
     )
-    axes.legend(title="method, area under its line", loc="center left", bbox_to_anchor=(1.01, 0.5))
+    labelled(
+        axes,
+        axes.get_lines(),
+        [f"{name}  {standing.score:.3f}" for name, standing in standings.items()],
+        title="method, area under its line",
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+    )
     return to_svg(figure, "profile", "Performance profile of all methods")
 
 
@@ -63,9 +70,10 @@ def learning_curves(pool: Pool, styles: Mapping[str, Style]) -> str:
             if points and _reached(points[-1][1], rules):
                 axes.plot(steps[-1], points[-1][1], "o", color=style.colour, markersize=3.5)
         axes.axhline(rules["target"], **DASHED)
-        axes.set_title(workload, loc="left", fontweight="bold", pad=15)
+        axes.set_title(workload, loc="left", fontweight="bold", pad=15, parse_math=False)
         arrow = "↑" if rules["higher_is_better"] else "↓"
         below_title = {"transform": axes.transAxes, "verticalalignment": "bottom"}
+        below_title |= {"parse_math": False}
         axes.text(0, 1.02, f"{rules['metric']} {arrow}", color=MUTED, **below_title)
         axes.set_xlim(0, None)
         axes.set_ylim(*_view(pool, workload))
@@ -94,9 +102,9 @@ def steps_to_target(pool: Pool, styles: Mapping[str, Style]) -> str:
             if len(hits) < entrant.num_studies:
                 axes.plot(edge, row, "x", color=colour, markersize=5, markeredgewidth=1.5)
         axes.axvline(pool.budget, **DASHED)
-        axes.set_title(workload, loc="left", fontweight="bold")
+        axes.set_title(workload, loc="left", fontweight="bold", parse_math=False)
         axes.set(xlim=(0, 1.16 * pool.budget), ylim=(len(names) - 0.4, -0.6))
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), names, parse_math=False)
         axes.grid(axis="y", visible=False)
     return to_svg(figure, "steps", "Steps to the target of every study")
 
@@ -203,7 +211,9 @@ def _name_the_unseen(axes: Axes, pool: Pool, workload: str) -> None:
     if unseen:
         worst = 0.04 if pool.rules[workload]["higher_is_better"] else 0.88
         text = f"not in view: {', '.join(unseen)}"
-        axes.text(0.98, worst, text, transform=axes.transAxes, ha="right", color=MUTED)
+        axes.text(
+            0.98, worst, text, transform=axes.transAxes, ha="right", color=MUTED, parse_math=False
+        )
 
 
 def _values(trial: Record) -> list[float]:
@@ -211,16 +221,32 @@ def _values(trial: Record) -> list[float]:
 
 
 def _legend(figure: Figure, pool: Pool, styles: Mapping[str, Style]) -> None:
-    lines = [
-        Line2D([], [], label=entrant.name, **_line(styles[entrant.name]))
-        for entrant in pool.entrants
-    ]
-    target = Line2D([], [], **DASHED, label="target")
-    figure.legend(
-        handles=[*lines, target],
+    lines = [Line2D([], [], **_line(styles[entrant.name])) for entrant in pool.entrants]
+    labelled(
+        figure,
+        [*lines, Line2D([], [], **DASHED)],
+        [*(entrant.name for entrant in pool.entrants), "target"],
         loc="outside lower center",
         ncols=4 if len(pool.workloads) > 2 else 2,
     )
+
+
+def labelled(
+    where: Axes | Figure, lines: Sequence[Line2D], names: Sequence[str], **options: Any
+) -> None:
+    """A legend with these names, whatever they are.
+
+    As labels, names that begin with _ would be left out, and dollars would begin a formula.
+    """
+    legend = where.legend(lines, list(map(str, range(len(lines)))), **options)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        plain(text, name)
+
+
+def plain(text: Text, name: str) -> None:
+    """Let the text be the name, and no formula."""
+    text.set_parse_math(False)
+    text.set_text(name)
 
 
 def _line(style: Style) -> dict[str, Any]:

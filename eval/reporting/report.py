@@ -7,16 +7,19 @@ assemble(records, baselines) --> tables --> terminal, results.md, report.html
                   +--> results.csv, one row per trial
 """
 
-import csv
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .. import baselines
+from ..files import write_text
+from ..intervals import score_intervals
 from ..methods import METHODS
-from ..pool import Pool, assemble
-from ..scoring import Record
+from ..pool import Pool, assemble, scored
+from ..results import Record
 from . import verdict
+from .legible import csv_text, legible, markdown, paragraph
+from .provenance import Provenance
 from .tables import Tables, steps_table
 from .text import markdown_table, text_table
 
@@ -24,28 +27,39 @@ CSV_COLUMNS = (
     *("source", "method", "workload", "study", "outcome", "reason", "steps_to_target"),
     *("seconds_to_target", "step_hint", "target", "metric", "best_validation", "final_validation"),
     *("test", "steps", "training_seconds", "evaluation_seconds", "budget", "seed", "data"),
-    *("configuration", "torch", "device"),
+    *("configuration", "python", "torch", "selftune", "device"),
+    # Of the method, the same in all its rows: what a citation of the score needs.
+    *("score", "score_low", "score_high", "studies", "rules", "command", "date"),
 )
 
 
-def report(records: Sequence[Record], out: Path) -> None:
-    """Print the table of a run and write results.md, results.csv and report.html into `out`."""
+def report(records: Sequence[Record], out: Path, command: str = "unknown") -> None:
+    """Write results.md, results.csv and report.html into `out`, then print the table of a run.
+
+    command: that was typed for it.
+    """
     # These import matplotlib and every workload's libraries; nothing else here needs them.
     from ..workloads import SUITES
     from .html import page
 
+    records = legible(scored(records))
     if not records:
         print("no finished trial: nothing to report")
         return
     suites = {suite: [workload.name for workload in SUITES[suite]] for suite in SUITES}
-    pool = assemble(records, baselines.read(), _order(records, suites))
+    pool = assemble(records, legible(baselines.read()), _order(records, suites))
     weight_decays = {method.summary: method.weight_decay for method in METHODS.values()}
     tables, heading = Tables.of(pool, weight_decays), title(pool.workloads, suites)
+    provenance = Provenance.now(command)
+    files = {
+        "results.md": as_markdown(heading, pool, tables, provenance),
+        "results.csv": as_csv(pool, provenance),
+        "report.html": page(heading, pool, tables, provenance),
+    }
+    for name, text in files.items():
+        write_text(out / name, text)
     print(as_text(pool, tables))
-    _write(out / "results.md", as_markdown(heading, pool, tables))
-    _write_csv(out / "results.csv", pool)
-    _write(out / "report.html", page(heading, pool, tables))
-    print(f"\nwritten: {out / 'results.md'}, {out / 'results.csv'}, {out / 'report.html'}")
+    print(f"\nwritten: {', '.join(str(out / name) for name in files)}")
 
 
 def title(workloads: Sequence[str], suites: Mapping[str, Sequence[str]]) -> str:
@@ -78,24 +92,32 @@ def as_text(pool: Pool, tables: Tables) -> str:
     return "\n\n".join(p if "\n" in p else textwrap.fill(p, 100) for p in parts)
 
 
-def as_markdown(heading: str, pool: Pool, tables: Tables) -> str:
-    parts = [f"# {heading}", f"Rules: {verdict.rules(pool)}.", *verdict.standings(pool)]
-    parts += [f"Note: {note}." for note in pool.notes]
+def as_markdown(heading: str, pool: Pool, tables: Tables, provenance: Provenance) -> str:
+    standings = map(paragraph, verdict.standings(pool))
+    parts = [f"# {markdown(heading)}", markdown(f"Rules: {verdict.rules(pool)}."), *standings]
+    parts += [markdown(f"Note: {note}.") for note in pool.notes]
     for table in tables:
         parts += [f"## {table.title}", *([markdown_table(table)] if table.rows else [])]
-        parts += [table.caption] if table.caption else []
-    parts += ["## What this can tell", verdict.POCKET_SCALE]
+        parts += [markdown(table.caption)] if table.caption else []
+    parts += ["## What this can tell", verdict.POCKET_SCALE, "## How this was made"]
+    parts += ["\n".join(f"- {what}: {markdown(value)}" for what, value in provenance.lines(pool))]
     return "\n\n".join(parts) + "\n"
 
 
-def _write_csv(path: Path, pool: Pool) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(CSV_COLUMNS)
-        for entrant in (*pool.entrants, *pool.unranked):
-            source = "recorded" if entrant.recorded else "this run"
-            for trials in entrant.trials.values():
-                writer.writerows((source, *_csv_row(trial)) for trial in trials)
+def as_csv(pool: Pool, provenance: Provenance) -> str:
+    """A row a trial."""
+    intervals = score_intervals(pool)
+    rules = verdict.rules(pool)
+    rows = []
+    for entrant in (*pool.entrants, *pool.unranked):
+        source = "recorded" if entrant.recorded else "this run"
+        score: tuple[object, ...] = (None, None, None)
+        if entrant.name in pool.steps:
+            score = (pool.steps[entrant.name].score, *intervals[entrant.name])
+        made = (*score, entrant.num_studies, rules, provenance.command, provenance.date)
+        for trials in entrant.trials.values():
+            rows += [(source, *_csv_row(trial), *made) for trial in trials]
+    return csv_text([CSV_COLUMNS, *rows])
 
 
 def _csv_row(trial: Record) -> tuple[object, ...]:
@@ -106,9 +128,5 @@ def _csv_row(trial: Record) -> tuple[object, ...]:
         *(rules["target"], rules["metric"], trial["best_validation"], trial["final_validation"]),
         *(trial["test"], trial["steps"], seconds["training"], seconds["evaluation"]),
         *(rules["budget"], rules["seed"], rules["data"], rules["method"]),
-        *(versions["torch"], versions["device"]),
+        *(versions.get(name) for name in ("python", "torch", "selftune", "device")),
     )
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")

@@ -5,8 +5,14 @@ from dataclasses import dataclass, fields
 from math import inf, isfinite
 from statistics import median
 
+from ..intervals import Interval, score_intervals
 from ..pool import Entrant, Pool
 from ..scoring import CUTOFF, Record, Standing, median_time
+
+INTERVAL = (
+    "95 % interval: of the score, from 2,000 bootstrap samples of the workloads and of their "
+    "studies, the same ones for all methods. "
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Tables:
     def of(pool: Pool, weight_decays: Mapping[str, str]) -> "Tables":
         """weight_decays: from a method's one-line configuration to how it decays weights."""
         return Tables(
-            steps=steps_table(pool),
+            steps=steps_table(pool, intervals=score_intervals(pool)),
             seconds=seconds_table(pool),
             tests=tests_table(pool),
             workloads=workloads_table(pool),
@@ -53,7 +59,9 @@ class Tables:
         return (getattr(self, each.name) for each in fields(self))
 
 
-def steps_table(pool: Pool, spread: bool = True) -> Table:
+def steps_table(
+    pool: Pool, spread: bool = True, intervals: Mapping[str, Interval] | None = None
+) -> Table:
     """The score and what it is made of; spread: whether to show the scores of single studies."""
     by_study = pool.scores_by_study()
     spread = spread and len(by_study[pool.entrants[0].name]) > 1
@@ -61,6 +69,9 @@ def steps_table(pool: Pool, spread: bool = True) -> Table:
     for entrant in pool.entrants:
         standing, scores = pool.steps[entrant.name], by_study[entrant.name]
         total = [Cell(f"{standing.score:.3f}")]
+        if intervals is not None:
+            low, high = intervals[entrant.name]
+            total += [Cell(f"{low:.2f}-{high:.2f}")]
         total += [Cell(f"{min(scores):.2f}-{max(scores):.2f}")] if spread else []
         total += [Cell(f"{standing.hits}/{len(pool.workloads)}")]
         cells = [
@@ -71,15 +82,17 @@ def steps_table(pool: Pool, spread: bool = True) -> Table:
         ]
         rows.append((Cell(entrant.name), *total, *cells))
     for entrant in pool.unranked:
-        total = [Cell("-")] * (3 if spread else 2)
+        total = [Cell("-")] * (2 + spread + (intervals is not None))
         rows.append((Cell(entrant.name), *total, *_unranked_cells(entrant, pool)))
-    head = ("method", "score", *(["by study"] if spread else []), "hits")
+    within = ["95 % interval"] if intervals is not None else []
+    head = ("method", "score", *within, *(["by study"] if spread else []), "hits")
     return Table(
         "Steps to the target, as a fraction of step_hint",
         (*head, *pool.workloads),
         tuple(rows),
         "Median over the studies. "
         + ("Without a score: ran only a part of the plan. " if pool.unranked else "")
+        + (INTERVAL if intervals is not None else "")
         + ("By study: lowest and highest score when each study is scored alone. " if spread else "")
         + _legend(rows, pool),
         own=_own(pool),

@@ -3,7 +3,8 @@
 import textwrap
 from collections.abc import Iterable
 
-from .tables import Table
+from .legible import markdown
+from .tables import Cell, Table
 
 
 def text_table(table: Table) -> str:
@@ -28,14 +29,15 @@ def text_table(table: Table) -> str:
 
 def markdown_table(table: Table) -> str:
     def line(texts: Iterable[str]) -> str:
-        return f"| {' | '.join(text.replace('|', '&#124;') for text in texts)} |"
+        return f"| {' | '.join(texts)} |"
+
+    def bold(cell: Cell) -> str:
+        text = markdown(cell.text)
+        return f"**{text}**" if cell.best or cell.text in table.own else text
 
     rule = ["---" if n < table.text_columns else "---:" for n in range(len(table.columns))]
-    rows = [
-        [f"**{cell.text}**" if cell.best or cell.text in table.own else cell.text for cell in row]
-        for row in table.rows
-    ]
-    return "\n".join([line(table.columns), line(rule), *map(line, rows)])
+    rows = [[bold(cell) for cell in row] for row in table.rows]
+    return "\n".join([line(map(markdown, table.columns)), line(rule), *map(line, rows)])
 
 
 def _cut(word: str, length: int = 9) -> str:

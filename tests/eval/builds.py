@@ -83,6 +83,29 @@ def killed(model: nn.Module, num_steps: int) -> Built:
     return _Failing(model, lambda: os.kill(os.getpid(), signal.SIGKILL)), None, None
 
 
+def crashing(model: nn.Module, num_steps: int) -> Built:
+    return _Failing(model, lambda: os.kill(os.getpid(), signal.SIGSEGV)), None, None
+
+
+def killed_once(mark: str, model: nn.Module, num_steps: int) -> Built:
+    """Killed unless `mark` is there, which it leaves."""
+    if os.path.exists(mark):
+        return sgd(model, num_steps)
+    with open(mark, "w"):
+        return killed(model, num_steps)
+
+
+def full(model: nn.Module, num_steps: int) -> Built:
+    def fail():
+        raise MemoryError
+
+    return _Failing(model, fail), None, None
+
+
+def full_torch(model: nn.Module, num_steps: int) -> Built:
+    return _Failing(model, lambda: torch.empty(1 << 60)), None, None
+
+
 def lingering(model: nn.Module, num_steps: int) -> Built:
     """Leaves a thread behind that keeps its process from exiting."""
     threading.Thread(target=time.sleep, args=(600,)).start()

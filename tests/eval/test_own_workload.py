@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from late_flights import LATE_FLIGHTS
-from trials import TRIAL
+from trials import TRIAL, comparable
 
 from eval import self_tuning
 from eval.fingerprint import fingerprint
@@ -158,10 +158,8 @@ def test_without_a_target_the_message_has_the_command_that_sets_it(folder):
         protocol.target(spirals())
 
 
-def test_a_source_that_changes_during_the_run_fails_its_trial(folder):
+def test_a_source_edited_during_the_run_is_what_it_was_when_the_command_began(folder):
     trial = replace(TRIAL, workload=spirals(), budget=0.05)
-    assert run_trial(trial)["outcome"] == "done"
-    (folder / "spirals.py").write_text(FILES["spirals.py"] + "# one more idea\n")
-    record = run_trial(trial)
-    assert record["outcome"] == "failed"
-    assert "spirals.py was changed while the run went on" in record["reason"]
+    before = run_trial(trial)
+    (folder / "spirals.py").write_text("raise RuntimeError('half an edit')\n")
+    assert comparable(run_trial(trial)) == comparable(before)

@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 from synthetic import studies, trial
 
 from eval import baselines
-from eval.pool import assemble
+from eval.intervals import score_intervals
+from eval.pool import assemble, at_budget
 from eval.reporting.verdict import rules, standing, standings
+from eval.schema import problem
 
 ORDER = ["ctr_dlrm", "image_vit", "translation_transformer"]
 BASELINES = [
@@ -74,7 +76,6 @@ def test_a_repeat_of_a_recorded_method_stands_beside_it_as_yours():
 @pytest.mark.parametrize(
     ("rule", "value"),
     [
-        ("budget", 1.5),
         ("step_hint", 900),
         ("target", 0.49),
         ("metric", "loss"),
@@ -321,3 +322,67 @@ def test_recorded_trials_are_read_line_by_line_and_none_before_they_are_recorded
     lines = "".join(json.dumps(record) + "\n" for record in BASELINES)
     path.write_text(lines, encoding="utf-8")
     assert baselines.read(path) == BASELINES
+
+
+def test_baselines_serve_a_smaller_budget_and_their_later_hits_are_misses():
+    run = studies("ctr_dlrm", "mine", 400, 400, 400, budget=0.95)
+    recorded = studies("ctr_dlrm", "nadamw", 900, 951, None)
+    pool = assemble(run, recorded, ["ctr_dlrm"])
+    assert names(pool) == ["mine", "nadamw"]
+    (nadamw,) = [entrant for entrant in pool.entrants if entrant.recorded]
+    trials = nadamw.trials["ctr_dlrm"]
+    assert [trial["outcome"] for trial in trials] == ["hit", "miss", "miss"]
+    assert [trial["steps_to_target"] for trial in trials] == [900, None, None]
+    assert [trial["seconds"]["to_target"] for trial in trials] == [9.0, None, None]
+    assert all(trial["steps"] <= 950 for trial in trials)
+    assert all(len(trial["curve"]) == len(trial["seconds"]["curve"]) for trial in trials)
+    assert not any("left out" in note for note in pool.notes)
+
+
+@pytest.mark.parametrize("budget", [0.5, 1.0, 1.5, 2.9, 3.0])
+def test_a_cut_record_is_what_a_trial_of_that_budget_leaves(budget):
+    steps = round(budget * 1000)
+    for long in (*studies("ctr_dlrm", "m", 400, 1450, 2950), trial("ctr_dlrm", "m")):
+        cut = at_budget(long, budget)
+        assert problem(cut) is None
+        assert cut["rules"]["budget"] == budget
+        hit = long["steps_to_target"]
+        assert cut["steps_to_target"] == (hit if hit and hit <= steps else None)
+        assert cut["curve"] == [point for point in long["curve"] if point[0] <= steps]
+    failed = at_budget(trial("ctr_dlrm", "m", reason="diverged"), 0.3)  # at step 400
+    assert (failed["outcome"], failed["reason"]) == ("miss", None)
+    assert at_budget(trial("ctr_dlrm", "m", reason="diverged"), budget)["outcome"] == "failed"
+
+
+def test_a_larger_budget_says_that_recorded_misses_had_a_smaller_one():
+    run = studies("ctr_dlrm", "mine", 5000, budget=6.0)
+    recorded = [*studies("ctr_dlrm", "nadamw", 900), *studies("ctr_dlrm", "lion", None)]
+    pool = assemble(run, recorded, ["ctr_dlrm"])
+    assert set(names(pool)) == {"mine", "nadamw", "lion"}
+    (note,) = pool.notes
+    assert note.startswith("lion had a budget of 3 x step_hint when recorded, this run has 6")
+
+
+def test_the_interval_of_a_score_holds_it_and_is_a_point_where_nothing_varies():
+    pool = assemble(RUN, BASELINES, ORDER[:2])
+    intervals = score_intervals(pool)
+    for name, its in pool.steps.items():
+        low, high = intervals[name]
+        assert 0 <= low <= its.score <= high <= 1
+    assert score_intervals(pool) == intervals
+    alone = assemble(studies("ctr_dlrm", "mine", 800, 800, 800), [], ["ctr_dlrm"])
+    assert score_intervals(alone) == {"mine": (1.0, 1.0)}
+    nobody = assemble(studies("ctr_dlrm", "mine", None), [], ["ctr_dlrm"])
+    assert score_intervals(nobody) == {"mine": (0.0, 0.0)}
+
+
+def test_an_interval_is_wider_where_workloads_disagree():
+    def width(first, second):
+        run = [*studies("ctr_dlrm", "a", *first), *studies("image_vit", "a", *second)]
+        run += [*studies("ctr_dlrm", "b", 1000, 1000), *studies("image_vit", "b", 1000, 1000)]
+        low, high = score_intervals(assemble(run, [], ORDER[:2]))["a"]
+        return high - low
+
+    assert width((2000, 2000), (2000, 2000)) == 0
+    assert width((1000, 1000), (3000, 3000)) > 0.3
+    assert width((1900, 2100), (1900, 2100)) > 0

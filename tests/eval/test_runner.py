@@ -4,10 +4,21 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
-from builds import adam, diverging, killed, lingering, raising, sgd, vanishing
+from builds import (
+    adam,
+    crashing,
+    diverging,
+    killed,
+    killed_once,
+    lingering,
+    raising,
+    sgd,
+    vanishing,
+)
 from trials import TRIAL, comparable
 
 from eval.runner import run
@@ -15,49 +26,74 @@ from eval.runner import run
 SHORT = replace(TRIAL, budget=0.5)
 
 
-def records_of(trials, jobs, watch=lambda trial, step, metric: None):
+def records_of(trials, jobs, watch=lambda trial, step, metric: None, lost=lambda *_: None):
     records = []
-    run(trials, jobs, records.append, watch)
+    run(trials, jobs, records.append, watch, lost)
     return {record["method"]: record for record in records}
 
 
 @pytest.fixture(scope="module")
 def a_bad_day():
-    """Six trials of which four fail, each in another way."""
-    builds = (killed, raising, vanishing, diverging, sgd, adam)
-    seen = []
+    """Seven trials of which four fail, each in another way, and one is killed."""
+    builds = (killed, raising, vanishing, crashing, diverging, sgd, adam)
+    seen, lost = [], []
     trials = [replace(SHORT, method=build.__name__, build=build) for build in builds]
-    records = records_of(trials, 2, lambda trial, step, metric: seen.append((trial, step)))
-    return records, seen
+    records = records_of(
+        trials,
+        2,
+        lambda trial, step, metric: seen.append((trial, step)),
+        lambda trial, reason, again: lost.append((trial.method, reason, again)),
+    )
+    return records, seen, lost
 
 
 def test_failures_of_every_kind_are_recorded_while_the_others_go_on(a_bad_day):
-    records, _ = a_bad_day
+    records, *_ = a_bad_day
     assert {name: record["reason"] for name, record in records.items()} == {
-        "killed": "killed by signal 9 (out of memory?)",
         "raising": "RuntimeError: the gradient is bent",
         "vanishing": "exited with status 3 before it was done",
+        "crashing": "killed by signal 11",
         "diverging": "diverged at step 2",
         "sgd": None,
         "adam": None,
     }
     failed = {name for name, record in records.items() if record["outcome"] == "failed"}
-    assert failed == {"killed", "raising", "vanishing", "diverging"}
+    assert failed == {"raising", "vanishing", "crashing", "diverging"}
+
+
+def test_a_killed_trial_is_run_once_more_after_all_others_and_never_recorded(a_bad_day):
+    records, seen, lost = a_bad_day
+    reason = "killed by signal 9 (out of memory?)"
+    assert lost == [("killed", reason, True), ("killed", reason, False)]
+    assert "killed" not in records
+    methods = [trial.method for trial, _ in seen]
+    assert methods[-2:] == ["killed", "killed"]
+    assert methods.count("killed") == 4  # two evaluations each time
+
+
+def test_a_trial_that_was_killed_once_has_the_record_of_an_undisturbed_one(a_bad_day, tmp_path):
+    records, *_ = a_bad_day
+    build = partial(killed_once, str(tmp_path / "mark"))
+    lost = []
+    trial = replace(SHORT, method="sgd", build=build)
+    again = records_of([trial], 1, lost=lambda *what: lost.append(what))
+    assert [what[2] for what in lost] == [True]
+    assert comparable(again["sgd"]) == comparable(records["sgd"])
 
 
 def test_the_record_of_a_lost_process_says_how_far_it_got(a_bad_day):
-    records, _ = a_bad_day
-    assert records["killed"]["steps"] == records["vanishing"]["steps"] == 4
-    assert records["killed"].keys() == records["sgd"].keys()
+    records, *_ = a_bad_day
+    assert records["crashing"]["steps"] == records["vanishing"]["steps"] == 4
+    assert records["crashing"].keys() == records["sgd"].keys()
 
 
 def test_the_watcher_is_told_every_step_of_every_trial(a_bad_day):
-    _, seen = a_bad_day
+    _, seen, _ = a_bad_day
     assert [step for trial, step in seen if trial.method == "sgd"] == list(range(2, 21, 2))
 
 
 def test_records_do_not_depend_on_how_many_run_at_a_time(a_bad_day):
-    records, _ = a_bad_day
+    records, *_ = a_bad_day
     trials = [replace(SHORT, method=b.__name__, build=b) for b in (adam, raising)]
     for name, record in records_of(trials, 1).items():
         assert comparable(record) == comparable(records[name])

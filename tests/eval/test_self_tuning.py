@@ -1,4 +1,6 @@
+import hashlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -8,9 +10,9 @@ from pathlib import Path
 
 import drive
 import pytest
-from torch import nn
 
 from eval import self_tuning
+from eval.cli import cores
 from eval.methods import METHODS
 from eval.results import Results, read
 from eval.targets import log, protocol
@@ -63,13 +65,13 @@ def mine(tmp_path, monkeypatch):
 def reported(monkeypatch):
     """What the report was called with."""
     calls = []
-    monkeypatch.setattr(self_tuning, "report", lambda records, out: calls.append((records, out)))
+    monkeypatch.setattr(self_tuning, "report", lambda records, out, _: calls.append((records, out)))
     return calls
 
 
 @pytest.fixture
 def nothing_runs(monkeypatch):
-    def refuse(trials, results, jobs):
+    def refuse(trials, results, jobs, retry_failed):
         raise AssertionError(f"{len(trials)} trials would have run")
 
     monkeypatch.setattr(self_tuning, "complete", refuse)
@@ -136,28 +138,85 @@ def test_a_failed_trial_fails_the_command_but_not_the_others(reported, capfd):
 
 
 def test_a_method_of_ones_own_needs_no_more_than_a_file(reported, mine):
-    assert run("--method", f"{mine}:fast,{mine}:broken", "--studies", "1") == 1
-    records = {r["method"]: r for r in reported[0][0]}
-    assert records["fast"]["outcome"] == "hit"
-    assert records["broken"]["reason"] == "KeyError: 'gamma'"
-    assert records["fast"]["rules"]["method"].startswith("source with sha256 ")
+    assert run("--method", f"{mine}:fast", "--studies", "1") == 0
+    (record,) = reported[0][0]
+    assert record["outcome"] == "hit"
+    assert record["rules"]["method"].startswith("source with sha256 ")
 
 
-def test_a_changed_source_is_another_method(mine, nothing_runs, capsys):
-    arguments = ["--method", "methods/mine.py:fast", "--out", "runs/mine"]
-    (trial, *_) = self_tuning._trials(self_tuning._parser().parse_args(arguments))
+def test_a_method_that_cannot_take_its_first_steps_is_refused_in_a_line(mine, capsys, nothing_runs):
+    said = refused(["--method", f"{mine}:broken", "--out", "runs/mine"], capsys)
+    assert "broken cannot train late_flights: KeyError: 'gamma'" in said
+    assert read(Path("runs/mine/results.jsonl")) == []
+
+
+def test_a_changed_source_is_another_method(mine, monkeypatch, capsys, reported):
+    arguments = ["--method", "methods/mine.py:fast", "--out", "runs/mine", "--studies", "2"]
+    trials = self_tuning._trials(self_tuning._parser().parse_args(arguments))
     with Results(Path("runs/mine/results.jsonl")) as results:
-        results.append(drive.record(trial, [], "miss"))
+        for trial in trials:
+            results.append(drive.record(trial, [], "miss"))
+    started = []
+    monkeypatch.setattr("eval.plan.run", lambda trials, *_: started.extend(trials))
+    monkeypatch.setattr(self_tuning, "refuse_unusable", lambda trials: None)
+    self_tuning.main(arguments)
+    assert started == []
     mine.write_text(MINE + "# now with less noise\n")
-    assert "with method 'source with sha256" in refused(arguments, capsys)
+    self_tuning.main([*arguments, "--dry-run"])
+    assert "fast was edited: its 2 trials are dropped" in capsys.readouterr().out
+    self_tuning.main(arguments)
+    assert "fast was edited since its 2 trials here" in capsys.readouterr().err
+    assert [trial.study for trial in started] == [0, 1]
 
 
-def test_a_source_that_changes_during_the_run_is_not_mixed_with_what_it_was(mine):
-    build = own_method(f"{mine}:fast").build
-    build(nn.Linear(2, 2), 10)
-    mine.write_text(MINE + "# one more idea\n")
-    with pytest.raises(RuntimeError, match=r"mine\.py was changed while the run went on"):
-        build(nn.Linear(2, 2), 10)
+def in_a_new_process(build):
+    """What a build function makes of a model there."""
+    script = (
+        "import pickle, sys; from torch import nn; "
+        "build = pickle.loads(sys.stdin.buffer.read()); "
+        "print(build(nn.Linear(2, 2), 10)[0].param_groups[0]['lr'])"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        input=pickle.dumps(build),
+        capture_output=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(HERE.parents[1])},
+    ).stdout.decode()
+
+
+def test_a_source_edited_during_the_run_is_what_it_was_when_the_command_began(tmp_path):
+    folder = tmp_path / "edited"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    own, beside, inner = (folder / name for name in ("own.py", "beside.py", "inner/__init__.py"))
+    own.write_text(
+        "import torch\ndef build(model, num_steps):\n    import beside\n"
+        "    return torch.optim.SGD(model.parameters(), beside.LR), None, None\n"
+    )
+    beside.write_text("from inner import LR\n")
+    inner.write_text("LR = 0.125\n")
+    method = own_method(f"{own}:build")
+    own.write_text("raise RuntimeError('half an edit')\n")
+    beside.write_text("LR = 2.0\n")
+    inner.unlink()
+    assert in_a_new_process(method.build) == "0.125\n"
+
+
+def test_what_a_method_imports_from_beside_it_belongs_to_its_source(mine):
+    before = own_method(f"{mine}:fast").summary
+    neighbour = mine.parent / "neighbour_of_mine.py"
+    neighbour.write_text(neighbour.read_text() + "# another lr\n")
+    assert own_method(f"{mine}:fast").summary != before
+    (mine.parent / "nobody_imports_me.py").write_text("LR = 1\n")
+    assert own_method(f"{mine}:fast").summary == own_method(f"{mine}:broken").summary
+
+
+def test_a_method_alone_is_known_by_its_files_sha256(tmp_path):
+    path = tmp_path / "alone.py"
+    path.write_text("def build(model, num_steps):\n    return None\n")
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    assert own_method(f"{path}:build").summary == f"source with sha256 {expected}"
 
 
 @pytest.mark.parametrize(
@@ -252,7 +311,8 @@ def test_the_list_says_which_targets_are_missing(capsys):
     assert "<= (not set yet)" in capsys.readouterr().out
 
 
-def test_a_dry_run_shows_the_plan_and_leaves_no_trace(capsys, nothing_runs):
+def test_a_dry_run_shows_the_plan_and_leaves_no_trace(capsys, nothing_runs, monkeypatch):
+    monkeypatch.setattr(self_tuning, "cores", lambda: 3)
     arguments = ["--method", "all", "--studies", "2", "--budget", "1.5", "--jobs", "3", "--dry-run"]
     assert self_tuning.main(arguments) == 0
     out = capsys.readouterr().out
@@ -263,12 +323,62 @@ def test_a_dry_run_shows_the_plan_and_leaves_no_trace(capsys, nothing_runs):
     assert not Path("runs").exists()
 
 
+def test_a_dry_run_counts_with_the_cores_there_are(capsys, nothing_runs, monkeypatch):
+    monkeypatch.setattr(self_tuning, "cores", lambda: 2)
+    arguments = ["--method", "all", "--studies", "2", "--budget", "1.5", "--jobs", "10"]
+    assert self_tuning.main([*arguments, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    # (5 + 1.5 * 35) s for each of 10 trials, 2 at a time
+    assert "the rest takes about 5 minutes, 10 at a time" in out
+    assert "this machine grants 2 cores: more than 2 trials at a time only take memory" in out
+
+
+def test_failed_trials_run_again_when_asked_for(reported, monkeypatch):
+    started = []
+    monkeypatch.setattr("eval.plan.run", lambda trials, *_: started.extend(trials))
+    arguments = ["--method", "adam", "--out", "runs/mine", "--studies", "2"]
+    trials = self_tuning._trials(self_tuning._parser().parse_args(arguments))
+    with Results(Path("runs/mine/results.jsonl")) as results:
+        for trial, outcome in zip(trials, ("failed", "miss"), strict=True):
+            results.append(drive.record(trial, [], outcome))
+    self_tuning.main(arguments)
+    assert started == []
+    self_tuning.main([*arguments, "--retry-failed"])
+    assert [trial.study for trial in started] == [0]
+
+
+@pytest.mark.parametrize(
+    ("status", "redirection"), [(1, "> /dev/full"), (1, "2> /dev/null | exec true")]
+)
+def test_output_that_cannot_be_written_is_one_line_and_status_1(status, redirection):
+    command = f"{sys.executable} -m eval.self_tuning --list {redirection}; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(HERE.parents[1])},
+    )
+    assert ended.returncode == status
+    assert ended.stderr.count("\n") <= 1
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_terminal_without_all_letters_shows_the_others():
+    script = "from eval.cli import run\nrun(lambda: print('gr\\u00f6\\u00dfer') or 0)"
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": str(HERE.parents[1]), "PYTHONIOENCODING": "ascii"},
+    )
+    assert (ended.returncode, ended.stdout) == (0, b"gr\\xf6\\xdfer\n")
+
+
 def test_the_defaults_are_the_main_job():
     options = self_tuning._parser().parse_args([])
     assert (options.workload, options.method) == ("all", "schedule_free_adamw")
     assert (options.studies, options.budget, options.seed) == (3, 3.0, 0)
     assert options.out == Path("runs/self_tuning")
-    assert options.jobs == len(os.sched_getaffinity(0))
+    assert options.jobs == cores()
     assert options.method in METHODS
 
 

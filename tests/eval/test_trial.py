@@ -5,7 +5,7 @@ from hashlib import sha256
 
 import pytest
 import torch
-from builds import diverging, exiting, moving_at_zero, raising, sgd, sgd_to_zero
+from builds import diverging, exiting, full, full_torch, moving_at_zero, raising, sgd, sgd_to_zero
 from late_flights import LATE_FLIGHTS
 from torch.optim.lr_scheduler import LambdaLR
 from trials import TRIAL, comparable
@@ -13,7 +13,7 @@ from trials import TRIAL, comparable
 from eval.data import manifest
 from eval.fingerprint import fingerprint
 from eval.methods import METHODS
-from eval.trial import checksum, run_trial
+from eval.trial import Interrupted, checksum, run_trial
 
 
 def test_a_trial_without_a_target_uses_its_whole_budget():
@@ -236,3 +236,9 @@ def test_a_group_whose_numbers_move_as_the_first_ones_do_is_left_out():
 
 def test_a_record_without_moving_numbers_has_none():
     assert "param_groups" not in run_trial(replace(TRIAL, budget=0.1))
+
+
+@pytest.mark.parametrize("build", [full, full_torch])
+def test_memory_that_ran_out_is_no_result(build):
+    with pytest.raises(Interrupted, match=r"(?i)memory"):
+        run_trial(replace(TRIAL, build=build))

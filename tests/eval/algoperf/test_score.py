@@ -1,13 +1,17 @@
 import csv
 import json
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from official_runs import write_trial
 from synthetic import studies
 
 from eval import score
 from eval.algoperf import published
 from eval.algoperf.benchmark import V05
+from eval.files import file_name
 
 
 def logs_of(folder, seconds=1400.0, workload="fastmri", number=5):
@@ -137,3 +141,43 @@ def test_a_method_is_projected_from_pocket_trials(tmp_path, capsys):
     text = capsys.readouterr().out
     assert text.startswith("A projection, not a measurement\n")
     assert "at 20 an hour" in text
+
+
+def test_pocket_results_are_scored_into_files_too(tmp_path, capsys):
+    path = tmp_path / "results.jsonl"
+    records = [*studies("ctr_dlrm", "mine", 400, None), *studies("image_vit", "other", None, None)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert score.main([str(path), "--against", "none", "--out", str(tmp_path / "report")]) == 0
+    assert "</html>" in (tmp_path / "report" / "score.html").read_text()
+    assert "not an AlgoPerf score" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name", ["../../P", "/tmp/P", "..", ".", "a/b", "a\0b", "x" * 1000, "\ud800"]
+)
+@pytest.mark.parametrize("which", ["method", "workload"])
+def test_an_export_stays_in_its_folder_whatever_the_names_are(tmp_path, name, which):
+    path = tmp_path / "deep" / "er" / "results.jsonl"
+    path.parent.mkdir(parents=True)
+    records = [record | {which: name} for record in studies("ctr_dlrm", "mine", 400)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    folder = path.parent / "out"
+    assert score.main([str(path), "--against", "none", "--export", str(folder)]) == 0
+    assert len(list(folder.glob("logs/*/study_0/*/trial_1/eval_measurements.csv"))) == 1
+    written = {p for p in tmp_path.rglob("*") if p.is_file()} - {path}
+    assert all(folder in p.parents for p in written)
+    assert len(written) == 2
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_a_file_name_is_one_name_and_another_for_another_text(one, other):
+    name = file_name(one)
+    assert Path(name).name == name
+    assert len(name.encode()) <= 255
+    assert not name.startswith(".")
+    assert (file_name(one) == file_name(other)) == (one == other)
+
+
+@pytest.mark.parametrize("name", ["nadamw", "schedule_free_adamw", "nadamw (yours)", "v0.5-x"])
+def test_a_harmless_name_is_the_files_name(name):
+    assert file_name(name) == name

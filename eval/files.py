@@ -1,0 +1,42 @@
+"""Files that are whole or not there, named after what may be any text."""
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import quote
+from zlib import crc32
+
+LONGEST_NAME = 100  # characters; file systems take 255 bytes
+# Kept as they are in names of files. Everything else, separators above all, is escaped.
+PLAIN = " ()+,-.=@_"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside `path` and rename: what was there stays until the new text is on the disk.
+
+    Raises OSError, and leaves nothing behind, if that fails.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with new.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def file_name(text: str) -> str:
+    """A name for a file or folder after a text: the text itself where that is harmless.
+
+    Never one that leads out of its folder; different for different texts.
+    """
+    name = quote(text.encode("utf-8", "surrogatepass"), safe=PLAIN)
+    name = re.sub(r"^[. ]|[. ]$", lambda end: f"%{ord(end[0]):02X}", name)
+    if len(name) > LONGEST_NAME:
+        number = crc32(text.encode("utf-8", "surrogatepass"))
+        name = f"{name[: LONGEST_NAME - 9]}~{number:08x}"
+    return name

@@ -1,0 +1,67 @@
+"""Three steps of a user's method before a run of hours begins with it."""
+
+import multiprocessing
+from collections.abc import Iterable
+from contextlib import closing
+from multiprocessing.connection import Connection
+
+import torch
+
+from .cli import in_a_line
+from .training import Seeds, train
+from .trial import Trial
+from .user_code import Reference
+
+STEPS = 3
+
+
+def refuse_unusable(trials: Iterable[Trial]) -> None:
+    """Try each method of the user's own once, on the first workload that it is to train.
+
+    Raises ValueError, in a line, for one that does not get through its first steps. The methods of
+    `eval.methods` have tests of their own.
+    """
+    first = {trial.method: trial for trial in reversed(list(trials))}
+    for trial in first.values():
+        if isinstance(trial.build, Reference):
+            reason = _reason(trial)
+            if reason is not None:
+                raise ValueError(f"{trial.method} cannot train {trial.workload.name}: {reason}")
+
+
+def tried(trial: Trial) -> str | None:
+    """Why the trial does not get through its first steps; None if it does."""
+    seeds = Seeds.of(trial.workload.name, trial.study, trial.seed)
+    try:
+        with closing(train(trial.workload, trial.build, seeds, STEPS, trial.device)) as run:
+            for _ in run:
+                pass
+    except (Exception, SystemExit) as error:
+        return str(error) if isinstance(error, TypeError) else in_a_line(error)
+    return None
+
+
+def _reason(trial: Trial) -> str | None:
+    """In a process of its own: what a method does to its process is not done to this one."""
+    spawn = multiprocessing.get_context("spawn")
+    receiver, sender = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=_work, args=(trial, sender), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        process.join()
+        if (process.exitcode or 0) < 0:
+            return None  # killed from outside, which says nothing of the method
+        return f"its process exited with status {process.exitcode}"
+    finally:
+        receiver.close()
+        process.kill()
+        process.join()
+
+
+def _work(trial: Trial, sender: Connection) -> None:
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True, warn_only=trial.device != "cpu")
+    sender.send(tried(trial))

@@ -1,0 +1,50 @@
+"""How far a score would move with other studies and other workloads of the same kind."""
+
+import numpy as np
+
+from .pool import Pool
+from .scoring import CUTOFF, time_to_target
+
+RESAMPLES = 2000
+LEVEL = 0.95
+SEED = 0  # the same records give the same interval
+
+Interval = tuple[float, float]
+
+
+def score_intervals(pool: Pool) -> dict[str, Interval]:
+    """The 95 % bootstrap interval of everybody's score by steps.
+
+    Workloads and studies are drawn anew, with replacement. All entrants are given the same ones:
+    study k is one initialisation and data order for everybody.
+    """
+    rng = np.random.default_rng(SEED)
+    num_workloads = len(pool.workloads)
+    most = max(entrant.num_studies for entrant in pool.entrants)
+    chance = rng.random((RESAMPLES, num_workloads, most))
+    medians = np.empty((len(pool.entrants), RESAMPLES, num_workloads))
+    for row, entrant in enumerate(pool.entrants):
+        times = np.full((num_workloads, entrant.num_studies), np.inf)
+        for column, trials in enumerate(entrant.trials.values()):
+            for trial in trials:
+                times[column, trial["study"]] = time_to_target(trial, "steps")
+        drawn = (chance[:, :, : entrant.num_studies] * entrant.num_studies).astype(int)
+        columns = np.arange(num_workloads)[None, :, None]
+        medians[row] = np.median(times[columns, drawn], axis=2)
+    credits = _credits(medians)
+    workloads = rng.integers(num_workloads, size=(RESAMPLES, num_workloads))
+    scores = np.take_along_axis(credits, workloads[None], axis=2).mean(axis=2)
+    edges = np.quantile(scores, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
+    return {
+        entrant.name: (float(low), float(high))
+        for entrant, low, high in zip(pool.entrants, *edges, strict=True)
+    }
+
+
+def _credits(medians: np.ndarray) -> np.ndarray:
+    """What a workload is worth to each entrant, as `scoring.credit` has it."""
+    best = medians.min(axis=0)
+    solved = np.isfinite(medians)
+    ratios = np.full(medians.shape, CUTOFF)
+    np.divide(medians, best, out=ratios, where=solved)
+    return np.clip((CUTOFF - ratios) / (CUTOFF - 1), 0, None)

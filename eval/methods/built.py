@@ -1,0 +1,78 @@
+"""What a build function returned, checked: the one place where a method meets the harness."""
+
+import inspect
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import nn
+
+from .method import Build, Built, Weights
+
+WANTED = "return optimizer, scheduler, weights, where the last two may be None"
+
+
+def built(build: Build, model: nn.Module, num_steps: int) -> Built:
+    """What `build` makes of a model. Raises TypeError, in one sentence, if it is not usable."""
+    made: Any = build(model, num_steps)
+    name = getattr(build, "__name__", None) or getattr(build, "name", None) or "the method"
+    if not isinstance(made, tuple | list) or len(made) != 3:
+        what = "an optimizer alone" if _is_optimizer(made) else _kind(made)
+        if isinstance(made, tuple | list):
+            what = f"{len(made)} things"
+        raise TypeError(f"{name} returned {what}; {WANTED}")
+    optimizer, scheduler, weights = made
+    if not _is_optimizer(optimizer):
+        raise TypeError(f"{name} returned {_kind(optimizer)} for an optimizer; {WANTED}")
+    if scheduler is not None:
+        if not callable(getattr(scheduler, "step", None)):
+            raise TypeError(f"{name} returned {_kind(scheduler)} for a scheduler; {WANTED}")
+        needed = _required(scheduler.step)
+        if needed:
+            raise TypeError(
+                f"{name} returned a {type(scheduler).__name__}, whose step needs {needed[0]}: a "
+                "scheduler here is told nothing but that a step was taken; choose one of the step"
+            )
+    if weights is not None and (
+        hasattr(type(weights), "__enter__") or isinstance(weights, torch.Tensor)
+    ):
+        raise TypeError(
+            f"{name} returned {_kind(weights)} for its evaluation weights, which is entered once "
+            "only; return the function that makes it, such as optimizer.evaluation_weights"
+        )
+    if weights is not None and not callable(weights):
+        raise TypeError(
+            f"{name} returned {_kind(weights)} for its evaluation weights; return a function that "
+            "returns a context, such as optimizer.evaluation_weights, or None"
+        )
+    return optimizer, scheduler, weights
+
+
+def entered(weights: Weights) -> AbstractContextManager[object]:
+    """The context that a method is judged in. Raises TypeError if it is none."""
+    context: Any = weights()
+    if not (hasattr(type(context), "__enter__") and hasattr(type(context), "__exit__")):
+        raise TypeError(
+            f"the function for the evaluation weights returned {_kind(context)}; it must return a "
+            "context, in which the model has these weights, as optimizer.evaluation_weights does"
+        )
+    return context
+
+
+def _is_optimizer(value: Any) -> bool:
+    return all(hasattr(value, name) for name in ("step", "zero_grad", "param_groups"))
+
+
+def _kind(value: Any) -> str:
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
+def _required(function: Any) -> list[str]:
+    """Names of the arguments without which it cannot be called."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of no Python
+        return []
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in parameters if p.default is p.empty and p.kind in positional]

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -13,6 +14,7 @@ from typing import NoReturn, TypeVar
 
 T = TypeVar("T")
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPIPE)
 # Exit statuses
 DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -30,6 +32,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE, f"{self.prog}: {message}\n")
+
+    def refuse(self, error: Exception) -> NoReturn:
+        """End as after a wrong argument; a full disk or a closed pipe is none, and raised again."""
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise error
+        self.error(str(error))
 
 
 def chosen(names: str, known: Mapping[str, T], kind: str) -> list[T]:

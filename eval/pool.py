@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 from .overfitting import remark
 from .rules import rules_of
@@ -13,6 +13,8 @@ from .scoring import Clock, Record, Standing, median_time, rank, time_to_target
 # Trials compete when these agree; the seed may differ, it only chooses the sample. Nor does the
 # budget have to: methods never see it, so a trial says what a shorter one would have come to.
 COMPARABLE = ("step_hint", "target", "metric", "higher_is_better", "data", "code")
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def assemble(run: Sequence[Record], baselines: Sequence[Record], order: Sequence
     return Pool(rules, tuple(entrants[name] for name in steps), steps, tuple(notes), unranked)
 
 
-def scored(records: Iterable[Record]) -> list[Record]:
+def scored(records: Iterable[AnyRecord]) -> list[AnyRecord]:
     """The trials that had a target: not those of ablations and of searches."""
     return [record for record in records if record["rules"]["target"] is not None]
 

@@ -155,6 +155,7 @@ def _parse(path: Path, content: bytes) -> _Found:
     for number, line in enumerate(lines):
         if not line.strip():
             continue
+        record: Any = None
         try:
             record = json.loads(line, parse_constant=_refuse)
             reason = problem(record)
@@ -162,7 +163,7 @@ def _parse(path: Path, content: bytes) -> _Found:
             if number == last and _is_cut(line):
                 whole -= len(b"\n".join(lines[number:]))
                 break
-            record, reason = None, f"it is no JSON: {line[:40].decode(errors='replace')!a}"
+            reason = f"it is no JSON: {line[:40].decode(errors='replace')!a}"
         if reason is None:
             records.append(record)
         else:

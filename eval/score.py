@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _export(runs, options.export)
         report.report(assemble(legible(runs), opponents, rules), options.out)
     except (ValueError, OSError) as error:
-        parser.error(str(error))
+        parser.refuse(error)
     return DONE
 
 

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except (ValueError, OSError) as error:
-        parser.error(str(error))
+        parser.refuse(error)
     with results:
         try:
             run = complete if axes is None else ablation.run

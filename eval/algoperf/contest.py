@@ -185,7 +185,9 @@ def _notes(contest: Contest, run: Sequence[Record]) -> list[str]:
     return notes + _unfinished(run, contest)
 
 
-def _odd_targets(run: Iterable[Record], known: Mapping[str, OfficialWorkload]) -> list[str]:
+def _odd_targets(
+    run: Iterable[Mapping[str, Any]], known: Mapping[str, OfficialWorkload]
+) -> list[str]:
     odd = {
         (r["workload"], r["rules"]["target"])
         for r in run
@@ -218,14 +220,14 @@ def _other_rules(run: Iterable[Record], contest: Contest) -> list[str]:
     return notes
 
 
-def _has_other_budget(record: Record, contest: Contest) -> bool:
+def _has_other_budget(record: Mapping[str, Any], contest: Contest) -> bool:
     """Whether it was stopped earlier or later than the rules have it."""
     budget = contest.rules.budget if _ruleset(contest) == "self-tuning" else 1.0
     steps = record["rules"].get("step_budget")
     return record["rules"]["budget"] != budget or (steps is not None and steps < budget)
 
 
-def _is_late(record: Record, contest: Contest) -> bool:
+def _is_late(record: Mapping[str, Any], contest: Contest) -> bool:
     """Whether it hit after its budget. The official code does not look: it trusts the runner."""
     rules, seconds = contest.rules, time(record, "seconds")
     if record["workload"] not in rules.all_workloads or not isfinite(seconds):
@@ -233,13 +235,13 @@ def _is_late(record: Record, contest: Contest) -> bool:
     return seconds > OVERSHOOT * rules.seconds(record["workload"], _ruleset(contest))
 
 
-def _share(record: Record, contest: Contest) -> float:
+def _share(record: Mapping[str, Any], contest: Contest) -> float:
     """Of its budget in seconds, what a run has used."""
     budget = contest.rules.seconds(record["workload"], _ruleset(contest))
     return record["seconds"]["training"] / budget
 
 
-def _is_unfinished(record: Record, contest: Contest) -> bool:
+def _is_unfinished(record: Mapping[str, Any], contest: Contest) -> bool:
     """Whether it ended before its budget without having reached the target.
 
     Steps may have ended it: v0.5's own runs had a limit of 3 x step_hint beside the seconds.

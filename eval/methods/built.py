@@ -2,7 +2,7 @@
 
 import inspect
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ def built(build: Build, model: nn.Module, num_steps: int) -> Built:
         if isinstance(made, tuple | list):
             what = f"{len(made)} things"
         raise TypeError(f"{name} returned {what}; {WANTED}")
-    optimizer, scheduler, weights = made
+    optimizer, scheduler, weights = result = cast(Built, tuple(made))
     if not _is_optimizer(optimizer):
         raise TypeError(f"{name} returned {_kind(optimizer)} for an optimizer; {WANTED}")
     if scheduler is not None:
@@ -45,7 +45,7 @@ def built(build: Build, model: nn.Module, num_steps: int) -> Built:
             f"{name} returned {_kind(weights)} for its evaluation weights; return a function that "
             "returns a context, such as optimizer.evaluation_weights, or None"
         )
-    return optimizer, scheduler, weights
+    return result
 
 
 def entered(weights: Weights) -> AbstractContextManager[object]:

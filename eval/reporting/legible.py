@@ -4,7 +4,7 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from zlib import crc32
 
@@ -18,7 +18,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet computes when i
 MARKDOWN = re.compile(r"[\\`*\[\]<|~]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)")
 
 
-def legible(records: Iterable[Record]) -> list[Record]:
+def legible(records: Iterable[Mapping[str, Any]]) -> list[Record]:
     """The records with every text in one line of bounded length, without control characters."""
     return [
         {name: _legible(value, name in NAMES) for name, value in record.items()}

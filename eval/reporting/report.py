@@ -10,6 +10,7 @@ assemble(records, baselines) --> tables --> terminal, results.md, report.html
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .. import baselines
 from ..files import write_text
@@ -120,7 +121,7 @@ def as_csv(pool: Pool, provenance: Provenance) -> str:
     return csv_text([CSV_COLUMNS, *rows])
 
 
-def _csv_row(trial: Record) -> tuple[object, ...]:
+def _csv_row(trial: Mapping[str, Any]) -> tuple[object, ...]:
     rules, seconds, versions = trial["rules"], trial["seconds"], trial["versions"]
     return (
         *(trial[key] for key in ("method", "workload", "study", "outcome", "reason")),

@@ -196,7 +196,7 @@ def test_trials_that_ended_before_any_evaluation_are_reported(tmp_path, capsys):
     report(killed, tmp_path)
     assert "killed by signal 9 (out of memory?)" in capsys.readouterr().out
     assert row_of(read(tmp_path, "results.md").split("## Steps")[1], "mine")[1:] == [
-        *("0.000", "0/1", "failed")
+        *("0.000", "0.00-0.00", "0/1", "failed")
     ]
 
 
@@ -227,8 +227,8 @@ def test_a_method_that_ran_a_part_of_the_plan_is_shown_without_a_score(tmp_path,
     report([*RUN, *part], tmp_path)
     text = capsys.readouterr().out
     table = read(tmp_path, "results.md").split("## Steps")[1]
-    assert row_of(table, "part") == ["**part**", "-", "-", "-", "0.40 2/3", "none", "none"]
-    assert row_of(table, "mine")[3:5] == ["2/3", "**0.80**"]  # it is still the fastest of its pool
+    assert row_of(table, "part") == ["**part**", *"----", "0.40 2/3", "none", "none"]
+    assert row_of(table, "mine")[4:6] == ["2/3", "**0.80**"]  # it is still the fastest of its pool
     assert "Without a score: ran only a part of the plan." in table
     told = "part lacks 7 of 9 trials, and is not ranked (on ctr_dlrm, image_vit, translation"
     assert told in " ".join(text.split())

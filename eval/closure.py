@@ -1,6 +1,7 @@
 """What an optimizer's step is called with: it can ask for the loss, at whatever weights it is."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ class Closure:
         self._parameters = list(model.parameters())
         self._wanted = True  # whether the method has been seen to ask
 
-    def __call__(self, loss: Tensor, again: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    def __call__(self, loss: Tensor, again: Callable[[], Tensor]) -> Callable[[], Any]:
         """For one step.
 
         loss: of the batch, whose gradients have just been computed.

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from math import isfinite, nan
-from typing import Any
 
 import numpy as np
 import torch
@@ -87,7 +86,7 @@ def train(
         loss.backward()
         return loss
 
-    closure: Callable[..., Any] = Closure(model)  # torch's stubs have floats
+    closure = Closure(model)
     clock, evaluation_clock = Clock(device), Clock(device)
     clock.start()
     done = 0

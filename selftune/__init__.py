@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from selftune.optim import ScheduleFreeProdigy as ScheduleFreeProdigy
     from selftune.optim import ScheduleFreeRAdam as ScheduleFreeRAdam
     from selftune.optim import ScheduleFreeSGD as ScheduleFreeSGD
+    from selftune.optim import SelfTune as SelfTune
     from selftune.optim import attach as attach
     from selftune.optim import partitioned as partitioned
     from selftune.refinement import GradientNorms as GradientNorms
@@ -63,7 +64,8 @@ _NAMES = {
     "optim": (
         *("AdamW", "DAdaptAdaGrad", "DAdaptAdam", "DAdaptSGD", "DoG", "DoWG", "LDoG", "NAdamW"),
         *("Prodigy", "ScheduleFree", "ScheduleFreeAdamW", "ScheduleFreePlus"),
-        *("ScheduleFreeProdigy", "ScheduleFreeRAdam", "ScheduleFreeSGD", "attach", "partitioned"),
+        *("ScheduleFreeProdigy", "ScheduleFreeRAdam", "ScheduleFreeSGD", "SelfTune", "attach"),
+        "partitioned",
     ),
     "refinement": ("GradientNorms", "NormLog", "refine"),
     "schedules": ("Schedule", "ScheduleLR"),

@@ -124,8 +124,10 @@ class TensorList:
         torch._foreach_addcdiv_(self.tensors, one.tensors, other.tensors, value)
         return self
 
-    def maximum_(self, other: TensorList) -> TensorList:
-        torch._foreach_maximum_(self.tensors, other.tensors)
+    def maximum_(self, other: TensorList | Scalar) -> TensorList:
+        if isinstance(other, Tensor):
+            other = TensorList([other.to(tensor.dtype) for tensor in self.tensors])
+        torch._foreach_maximum_(self.tensors, _operand(other))
         return self
 
     def sqrt(self) -> TensorList:

@@ -18,6 +18,7 @@ from selftune.optim.schedule_free import ScheduleFreeSGD as ScheduleFreeSGD
 from selftune.optim.schedule_free_plus import ScheduleFreePlus as ScheduleFreePlus
 from selftune.optim.schedule_free_prodigy import ScheduleFreeProdigy as ScheduleFreeProdigy
 from selftune.optim.schedule_free_wrapper import ScheduleFree as ScheduleFree
+from selftune.optim.self_tune import SelfTune as SelfTune
 
 # Names of the schedulefree package and its kin. Loaders such as sd-scripts' know that an optimizer
 # has train() and eval() by a name that ends in "ScheduleFree".

@@ -467,6 +467,59 @@ class DoWG(DoG):
         return r_bar**2 / math.sqrt(self.grad_sum[block])
 
 
+class SelfTune(Reference):
+    """Muon's directions (by its polynomial) and NAdam's, L-DoG's steps, an anytime average."""
+
+    def __init__(self, params: list[Tensor], options: list[dict[str, Any]]) -> None:
+        super().__init__(params, options)
+        self.m, self.v = self.zeros(), self.zeros()
+        self.x0, self.x = self.copies(), self.copies()
+        self.norm_sq, self.usual_sq = [0.0] * len(params), [0.0] * len(params)
+        self.r = [0.0] * len(params)
+
+    def evaluation_weights(self) -> list[Tensor]:
+        return self.x
+
+    def step(self, grads: list[Tensor | None], schedule: float = 1.0) -> None:
+        for i, g in enumerate(grads):
+            if g is None:
+                continue
+            self.count[i] += 1
+            t, p = self.count[i], self.params[i]
+            lr = schedule * self.options[i]["lr"]
+            self.m[i] = 0.9 * self.m[i] + 0.1 * g
+            ahead = 0.9 * self.m[i] + 0.1 * g
+            u, unit = self.direction(i, t, ahead, g)
+            self.norm_sq[i] = 0.9 * self.norm_sq[i] + 0.1 * norm([g]) ** 2
+            self.usual_sq[i] = 0.999 * self.usual_sq[i] + 0.001 * norm([g]) ** 2
+            present = math.sqrt(self.norm_sq[i] / (1 - 0.9**t))
+            u = u * min(1.0, 10 * present / math.sqrt(self.usual_sq[i] / (1 - 0.999**t)))
+            self.r[i] = max(self.r[i], norm([p - self.x0[i]]))
+            eta = math.sqrt(lr * 0.35 * max(self.r[i] / unit, lr) / math.sqrt(t))
+            self.params[i] = p - eta * (u + self.options[i]["weight_decay"] * p)
+            c = 9 / (8 + t)
+            self.x[i] = (1 - c) * self.x[i] + c * self.params[i]
+
+    def direction(self, i: int, t: int, ahead: Tensor, g: Tensor) -> tuple[Tensor, float]:
+        rows, columns = (ahead.shape[0], ahead[0].numel()) if ahead.dim() > 1 else (1, 1)
+        if min(rows, columns) > 1 and max(rows, columns) <= 8 * min(rows, columns):
+            scale = math.sqrt(max(1.0, rows / columns))
+            u = polar(ahead.reshape(rows, columns)).reshape(ahead.shape)
+            return u * scale, scale * math.sqrt(min(rows, columns))
+        self.v[i] = 0.99 * self.v[i] + 0.01 * g**2
+        u = ahead / (1 - 0.9**t) / (self.v[i] / (1 - 0.99**t)).sqrt()
+        return u, 0.27 * math.sqrt(ahead.numel())
+
+
+def polar(matrix: Tensor) -> Tensor:
+    """Muon's polynomial of the singular values, by the decomposition that it avoids."""
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    values = values / norm([matrix])
+    for _ in range(5):
+        values = 3.4445 * values - 4.775 * values**3 + 2.0315 * values**5
+    return left @ torch.diag(values) @ right
+
+
 def norm(tensors: Iterable[Tensor]) -> float:
     """Of all of them as one vector."""
     return math.sqrt(sum((tensor**2).sum().item() for tensor in tensors))

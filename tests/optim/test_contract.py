@@ -667,6 +667,7 @@ INVALID = {
     "DoG": OVER_GRADIENTS,
     "DoWG": OVER_GRADIENTS,
     "LDoG": OVER_GRADIENTS,
+    "SelfTune": {"lr": NONNEGATIVE, "weight_decay": NONNEGATIVE},
 }
 
 

@@ -109,7 +109,8 @@ class Cohort:
         for part in chunks([row[0].numel() for row in rows], limit):
             columns = zip(*rows[part], strict=True)
             lists = {name: TensorList(list(c)) for name, c in zip(names, columns, strict=True)}
-            yield Bucket(group=self.group, **lists)
+            undivided = {"members": self.members[part]} if len(rows) == len(self.members) else {}
+            yield Bucket(group=self.group, **undivided, **lists)
 
     def _buckets_of_rows(self) -> Iterator[Bucket]:
         for p, state in zip(self.members, self.states, strict=True):

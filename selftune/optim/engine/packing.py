@@ -116,6 +116,8 @@ def _fits(cohort: Cohort, i: int, elementwise: bool) -> bool:
     p, state = cohort.members[i], cohort.states[i]
     if cohort.sparse or p.is_meta or (p.dtype in LOW_PRECISION and not KEEPS_ROUNDING):
         return False
+    if cohort.counts.get("rows"):  # a rule of matrices, where compiled code has one dimension
+        return False
     # The compiler for CPUs warns where float16 meets the bfloat16 of `compensation`.
     if p.dtype == torch.float16 and p.is_cpu:
         return False

@@ -1,0 +1,177 @@
+"""SelfTune: orthogonalized momentum, steps from the distance travelled, an average to judge by."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from selftune.optim.engine.collectives import completed, is_flattened
+from selftune.optim.engine.options import DECOUPLED, require_nonnegative
+from selftune.optim.engine.orthogonal import orthogonalized_parts
+from selftune.optim.engine.precision import in_float32
+from selftune.optim.optimizer import Bucket, Group, Optimizer, State, lr_of
+from selftune.tensor_list import TensorList
+
+MOMENTUM = 0.9
+BETA2 = 0.99  # of the second moment of vectors, as of Adam's
+LONG = 0.999  # decay of a tensor's usual squared gradient norm, against MOMENTUM of its present one
+SMALL = 10  # steps shrink once gradients are below a tenth of their usual size
+DISTANCE_SHARE = 0.35
+AVERAGING_POWER = 8  # the average weighs step t by about t^8: its window is a ninth of the run
+# The root mean square of a vector's direction where gradients are noise: the 2-norm of the weights
+# with which Nesterov momentum of .9 sums them.
+SIZE_OF_NOISE = 0.27
+# Matrices of more rows than this times their columns, or the reverse, are tables of vectors
+# (embeddings) or nearly vectors, which have few directions to make equal.
+LARGEST_ASPECT = 8
+# Of a tensor: its largest distance from p0, squared gradient norms, the last of them and averages.
+NUMBERS = ("distance", "latest_grad_sq", "grad_sq", "usual_grad_sq")
+# Added to roots of second moments, which float32 rounds to zero from about here on.
+TINY = 1e-18
+
+
+class SelfTune(Optimizer):
+    """The optimizer to take when nothing is to be set: no learning rate, horizon or schedule.
+
+        optimizer = SelfTune(model.parameters())
+
+    Directions u of unit size, from the Nesterov momentum m of the gradients:
+      matrices, and convolutions as (output channels, rest): the nearest semi-orthogonal matrix to
+        m, times sqrt(max(1, rows / columns)), as in Jordan et al., Muon, 2024,
+        https://kellerjordan.github.io/posts/muon/;
+      vectors, and matrices more than 8 times as long as wide: NAdam, Dozat, 2016, with betas
+        (.9, .99).
+    Both are multiplied by 10 times the present norm of the gradient over its usual one, the roots
+    of their averages over 10 and 1,000 steps, where that is below 1: steps end when gradients do,
+    as they do by Adam's eps, but at any scale of the loss.
+
+    Step sizes eta = sqrt(lr * c r / sqrt(t)), for each tensor: halfway, in the logarithm, between
+    the prior lr and the step of Ivgi et al., DoG is SGD's Best Friend, 2023, L-DoG,
+    https://arxiv.org/abs/2302.12022, for directions of unit size. r is the largest distance from
+    its start that the tensor has had, in units of the norm of u, and at least lr; c = .35. (The
+    norm of a vector's u is taken to be what it is where gradients are noise.)
+
+    The model is judged at x, the average of all iterates in which that of step t counts about t^8,
+    Shamir & Zhang, Stochastic Gradient Descent for Non-smooth Optimization, 2013,
+    https://arxiv.org/abs/1212.1824: it takes the place of a decaying learning rate at any length
+    of the run. Move to it with `eval()`, `evaluation_weights()` or `attach`.
+
+    lr: the prior of the step size, known to no better than a factor of ten; steps depend on its
+        square root.
+    weight_decay: decoupled, times eta, for matrices and vectors alike.
+    The steps do not depend on the scale of the loss. State: x, p0 and `exp_avg` (m), 3 words per
+    parameter, with `exp_avg_sq` 4 for vectors; four numbers per tensor. `compile=True` compiles
+    the steps of vectors.
+
+    Raises ValueError for parameters of FullyShardedDataParallel, which cuts and merges tensors.
+    """
+
+    always = DECOUPLED
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 0.01,
+        weight_decay: float = 0.0,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "compile": compile})
+
+    def check(self, group: Group) -> None:
+        require_nonnegative(group, "lr", "weight_decay")
+        if any(map(is_flattened, group["params"])):
+            raise ValueError(
+                "SelfTune has a step size for every tensor, and FullyShardedDataParallel cuts and "
+                "merges tensors; use fully_shard instead"
+            )
+
+    def init_state(self, p: Tensor, group: Group) -> State:
+        number = torch.zeros((), dtype=p.dtype, device=p.device)
+        matrix = is_matrix(p)
+        return {
+            "step": 0,
+            "rows": p.shape[0] if matrix else 0,
+            "columns": p.shape[1:].numel() if matrix else p.numel(),
+            "x": p.detach().clone(),
+            "p0": p.detach().clone(),
+            "exp_avg": torch.zeros_like(p),
+            **({} if matrix else {"exp_avg_sq": torch.zeros_like(p)}),
+            **{name: number.clone() for name in NUMBERS},
+        }
+
+    def advance(self, group: Group, counts: State) -> State:
+        counts["step"] += 1
+        step, rows, columns = (counts[name] for name in ("step", "rows", "columns"))
+        scale = math.sqrt(max(1.0, rows / columns)) if rows else 1.0
+        return {
+            "spectral": rows > 0,
+            "lr": lr_of(group),
+            "dog": DISTANCE_SHARE / math.sqrt(step),
+            "scale": scale,
+            "unit": scale * math.sqrt(min(rows, columns))
+            if rows
+            else SIZE_OF_NOISE * math.sqrt(columns),
+            "momentum_correction": 1 - MOMENTUM**step,
+            "bias_correction": 1 - BETA2**step,
+            "usual_correction": 1 - LONG**step,
+            "c": (AVERAGING_POWER + 1) / (AVERAGING_POWER + step),
+        }
+
+    def prepare(self, *sums: Tensor) -> None:
+        # Norms over all parts of a tensor, where `measure` gives sums over buckets.
+        for cohort in self._cohorts:
+            for b in map(in_float32, cohort.buckets(grads=True)):
+                squares = torch.stack([b.param.sub(b.p0).norms(), b.grad.norms()]) ** 2
+                distance_sq, grad_sq = completed(squares, cohort.shards)
+                b.distance.maximum_(TensorList(distance_sq.sqrt().unbind()))
+                b.latest_grad_sq.copy_(TensorList(grad_sq.unbind()))
+
+    @staticmethod
+    def update(b: Bucket) -> tuple[()]:
+        b.exp_avg.lerp_(b.grad, 1 - MOMENTUM)
+        ahead = b.grad.lerp(b.exp_avg, MOMENTUM)
+        direction = _orthogonal(b, ahead) if b.spectral else _adaptive(b, ahead)
+        r = b.distance.div(b.unit).maximum_(b.lr)
+        eta = r.mul_(b.dog * b.lr).sqrt_()
+        step = direction.mul_(_share(b)).add_(b.param, alpha=b.group["weight_decay"]).mul_(eta)
+        b.param.add_(step, alpha=-1)
+        b.x.lerp_(b.param, b.c)
+        return ()
+
+    @staticmethod
+    def to_evaluation(b: Bucket) -> tuple[()]:
+        """Exchange the last iterate with x."""
+        last = b.param.clone()
+        b.param.copy_(b.x)
+        b.x.copy_(last)
+        return ()
+
+    to_training = to_evaluation
+
+
+def is_matrix(p: Tensor) -> bool:
+    if p.dim() < 2:
+        return False
+    shape = p.shape[0], p.shape[1:].numel()
+    return min(shape) > 1 and max(shape) <= LARGEST_ASPECT * min(shape)
+
+
+def _orthogonal(b: Bucket, ahead: TensorList) -> TensorList:
+    return TensorList(orthogonalized_parts(b.members, ahead.tensors)).mul_(b.scale)
+
+
+def _adaptive(b: Bucket, ahead: TensorList) -> TensorList:
+    b.exp_avg_sq.mul_(BETA2).addcmul_(b.grad, b.grad, value=1 - BETA2)
+    root = b.exp_avg_sq.div(b.bias_correction).sqrt_().add_(TINY)
+    return ahead.div_(b.momentum_correction).div_(root)
+
+
+def _share(b: Bucket) -> TensorList:
+    b.grad_sq.lerp_(b.latest_grad_sq, 1 - MOMENTUM)
+    b.usual_grad_sq.lerp_(b.latest_grad_sq, 1 - LONG)
+    present = b.grad_sq.mul(SMALL**2 / b.momentum_correction)
+    usual = b.usual_grad_sq.div(b.usual_correction).maximum_(present).add_(TINY**2)
+    return present.div_(usual).sqrt_()  # at most 1

@@ -21,6 +21,7 @@ from . import (
     nadamw,
     schedule_free,
     schedule_free_prodigy_v05,
+    self_tune,
     shampoo,
 )
 from .adamw import ADAMW
@@ -38,6 +39,7 @@ _METHODS = (
     ADAMW,
     schedule_free.SCHEDULE_FREE_ADAMW,
     schedule_free.SCHEDULE_FREE_PRODIGY,
+    self_tune.SELF_TUNE,
     PRODIGY,
     DADAPT_ADAM,
     *muon.PUBLISHED,

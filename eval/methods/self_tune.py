@@ -1,0 +1,21 @@
+"""SelfTune as a user takes it: nothing is set, and the horizon is not used."""
+
+from torch import nn
+
+from selftune import optim
+
+from .method import Built, Method
+
+
+def self_tune(model: nn.Module, num_steps: int) -> Built:
+    """`SelfTune(model.parameters())`."""
+    optimizer = optim.SelfTune(model.parameters())
+    return optimizer, None, optimizer.evaluation_weights
+
+
+SELF_TUNE = Method(
+    "self_tune",
+    "SelfTune, prior lr .01, no horizon, no warm-up, no schedule",
+    "none, the default",
+    self_tune,
+)

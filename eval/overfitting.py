@@ -22,6 +22,13 @@ def overfitted(record: Record) -> bool:
     return step <= EARLY * values[-1][0] and loss > MUCH * gain
 
 
+def lost_again(record: Record) -> bool:
+    """Whether a miss was at its target for a while, which does not count if judged at the end."""
+    best, rules = record["best_validation"], record["rules"]
+    sign = 1 if rules["higher_is_better"] else -1
+    return record["outcome"] == "miss" and best is not None and sign * (best - rules["target"]) >= 0
+
+
 def remark(records: Iterable[Record]) -> str | None:
     """A sentence about the runs that went on to their end, if one of them overfitted."""
     whole = [record for record in records if record["outcome"] not in ("hit", "failed")]

@@ -6,6 +6,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from .overfitting import lost_again
 from .results import Key, Record, key
 from .trial import Trial
 
@@ -69,9 +70,10 @@ def in_words(record: Record) -> str:
     best = nan if record["best_validation"] is None else record["best_validation"]
     match record["outcome"]:
         case "hit":
-            course = f"reached {metric} {target:.5g} at step {record['steps']}"
+            course = f"reached {metric} {target:.5g} at step {record['steps_to_target']}"
         case "miss":
             course = f"missed {metric} {target:.5g}, best {best:.5g} in {record['steps']} steps"
+            course += f", then {record['final_validation']:.5g}" if lost_again(record) else ""
         case "done":
             course = f"best {metric} {best:.5g} in {record['steps']} steps"
         case _:

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from ..pool import Entrant, Pool
-from ..scoring import CUTOFF, Clock, Record, Standing, time_to_target
+from ..scoring import CUTOFF, Clock, Record, Standing, median_time, time_to_target
 from .svg import MUTED, PAPER, Style, to_svg
 
 DASHED = {"color": MUTED, "linewidth": 0.8, "linestyle": (0, (4, 3))}  # targets and budgets
@@ -67,7 +67,7 @@ def learning_curves(pool: Pool, styles: Mapping[str, Style]) -> str:
             points = median_curve(entrant, workload)
             steps = [step / rules["step_hint"] for step, _ in points]
             axes.plot(steps, [value for _, value in points], **_line(style))
-            if points and _reached(points[-1][1], rules):
+            if points and _counts(entrant, workload, *points[-1]):
                 axes.plot(steps[-1], points[-1][1], "o", color=style.colour, markersize=3.5)
         axes.axhline(rules["target"], **DASHED)
         axes.set_title(workload, loc="left", fontweight="bold", pad=15, parse_math=False)
@@ -142,7 +142,7 @@ def median_curve(entrant: Entrant, workload: str) -> list[tuple[int, float]]:
         if not isfinite(value):
             continue
         points.append((step, value))
-        if _reached(value, rules):
+        if _counts(entrant, workload, step, value):
             break
     return points
 
@@ -155,8 +155,11 @@ def _value_at(trial: Record, step: int, worst: float) -> float:
     return past[-1]
 
 
-def _reached(value: float, rules: Mapping[str, Any]) -> bool:
-    return value >= rules["target"] if rules["higher_is_better"] else value <= rules["target"]
+def _counts(entrant: Entrant, workload: str, step: int, value: float) -> bool:
+    """Whether the median is at the target for good, and not for a while only."""
+    rules = entrant.trials[workload][0]["rules"]
+    reached = value >= rules["target"] if rules["higher_is_better"] else value <= rules["target"]
+    return reached and step >= median_time(entrant.trials[workload], "steps", entrant.num_studies)
 
 
 def _curve(trial: Record) -> tuple[list[float], list[float]]:

@@ -6,6 +6,7 @@ from math import inf, isfinite
 from statistics import median
 
 from ..intervals import Interval, score_intervals
+from ..overfitting import lost_again
 from ..pool import Entrant, Pool
 from ..scoring import CUTOFF, Record, Standing, median_time
 
@@ -258,7 +259,7 @@ def _troubles(entrant: Entrant, workload: str, pool: Pool) -> list[tuple[str, st
     missed = [trial for trial in trials if trial["outcome"] == "miss"]
     if missed:
         # A best value just short of the target must not look like it.
-        best = ", ".join(number(trial["best_validation"], 5) for trial in missed)
+        best = ", ".join(map(_best, missed))
         what = f"missed {rules['metric']} {number(rules['target'], 5)}: best {best}"
         found[what] = [trial["study"] for trial in missed]
     absent = set(range(entrant.num_studies)) - {trial["study"] for trial in trials}
@@ -266,6 +267,12 @@ def _troubles(entrant: Entrant, workload: str, pool: Pool) -> list[tuple[str, st
         ranked = entrant not in pool.unranked
         found["not run" + (", counted as a miss" if ranked else "")] = sorted(absent)
     return [(what, ", ".join(map(str, studies))) for what, studies in found.items()]
+
+
+def _best(missed: Record) -> str:
+    """The best metric, and the last one where the best would have been enough."""
+    later = f" but {number(missed['final_validation'], 5)} later" if lost_again(missed) else ""
+    return number(missed["best_validation"], 5) + later
 
 
 def _own(pool: Pool) -> frozenset[str]:

@@ -9,6 +9,7 @@ from synthetic import studies, trial
 from eval.pool import assemble
 from eval.reporting.plots import learning_curves, median_curve, performance_profile, steps_to_target
 from eval.reporting.svg import PALETTE, styles
+from eval.reporting.tables import troubles_table
 
 KNOWN = ["nadamw", "adamw"]
 
@@ -151,3 +152,22 @@ def test_a_method_that_was_never_evaluated_is_named():
     dead = trial(method="dead", reason="killed") | {"curve": []}
     pool = pool_of(dead, trial(hit=600))
     assert ">not in view: dead<" in learning_curves(pool, styles(pool.entrants, KNOWN))
+
+
+def lost_again(study):
+    """A miss, judged at its end: beyond the target of 0.5 at step 100, and at 0.8 in the end."""
+    curve = [[50, 1.0, 0.9], [100, 1.0, 0.45], [150, 1.0, 0.7], [3000, 1.0, 0.8]]
+    ends = {"best_validation": 0.45, "final_validation": 0.8}
+    return trial(study=study) | {"curve": curve} | ends
+
+
+def test_a_median_that_loses_the_target_again_goes_on():
+    pool = pool_of(*map(lost_again, range(3)))
+    assert median_curve(pool.entrants[0], "ctr_dlrm")[-1] == (3000, 0.8)
+
+
+def test_a_miss_that_was_at_its_target_says_so():
+    table = troubles_table(pool_of(*map(lost_again, range(3))))
+    ((_, _, what, studies),) = table.rows
+    assert what.text == "missed log loss 0.5: best " + ", ".join(["0.45 but 0.8 later"] * 3)
+    assert studies.text == "0, 1, 2"

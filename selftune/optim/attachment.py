@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, cast
+from weakref import WeakKeyDictionary, ref
 
 import torch
-from torch import nn
-
-from selftune.optim.engine.precision import uncompiled
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 
 def attach(model: nn.Module | Iterable[nn.Module], optimizer: torch.optim.Optimizer) -> Attachment:
@@ -23,94 +24,336 @@ def attach(model: nn.Module | Iterable[nn.Module], optimizer: torch.optim.Optimi
             model(inputs)  # at the evaluation weights
         torch.save((model.state_dict(), optimizer.state_dict()), file)  # both at these, too
 
-    - Before a forward pass the weights are made those of evaluation if the model is in eval mode
-      and gradients are disabled, those of training otherwise: gradients are always taken at the
-      training weights, whatever the mode. Of several models all have to be in eval mode.
+    - `model.train()` and `model.eval()` move the weights. So does a forward pass of the model or
+      of any part: to the training weights if the model is in training mode or gradients are
+      enabled, as gradients are always taken there, and to the evaluation weights otherwise. Of
+      several models all have to be in eval mode. Inside `optimizer.evaluation_weights()` nothing
+      moves them.
     - `state_dict()` of the model, of any part of it, or of the optimizer moves to the evaluation
-      weights. As ever it holds the tensors themselves: copy it to keep it.
+      weights, and so does copying or pickling the model. As ever a state dict holds the tensors
+      themselves: copy it to keep it. A copy is a plain model, attached to nothing, unless the
+      optimizer is copied with it, after it.
     - `optimizer.step()` moves back to the training weights first.
+    - What others write into the model is judged as it is: loaded weights, or an average that is
+      exchanged for them and taken out again. See `Optimizer.project` for constraints.
 
     model: what is called, wrapped: by DistributedDataParallel, `fully_shard` or torch.compile,
-        before it is attached. Its children may be called by themselves (LightningModule's
-        `training_step` calls them so): the mode is the model's. Several, if they share the
-        optimizer. For several optimizers, attach each.
-    optimizer: one with `train()` and `eval()`.
+        before it is attached. Of a model that is compiled afterwards only the modes are followed
+        in forward passes. Several, if they share the optimizer. For several optimizers, attach
+        each. `torch.jit.script` takes a copy of it.
+    optimizer: one with `train()` and `eval()`, or what a framework has wrapped around it.
+
+    Attached twice, a model stays attached as it was. Raises ValueError for an optimizer that holds
+    none of the model's parameters, or some that follow another attached optimizer.
     """
-    models = (model,) if isinstance(model, nn.Module) else tuple(model)
+    models = (model,) if isinstance(model, nn.Module) else model
+    if isinstance(models, torch.optim.Optimizer) or isinstance(optimizer, nn.Module):
+        raise ValueError("attach(model, optimizer) takes the model first, got the optimizer first")
+    models = tuple(models)
+    if isinstance(optimizer, type):
+        name = optimizer.__name__
+        raise ValueError(f"attach() takes an optimizer, got a class: {name}(model.parameters())")
+    optimizer = _innermost(optimizer)
     if not (hasattr(optimizer, "train") and hasattr(optimizer, "eval")):
         name = type(optimizer).__name__
         raise ValueError(
             f"attach() needs an optimizer with train() and eval(), got {name}; "
             "one that trains where it is judged needs no attach()"
         )
+    own = set(map(id, _params(optimizer)))
+    shared = {id(p) for m in models for p in m.parameters()} & own
+    if not shared:
+        raise ValueError(
+            f"this {type(optimizer).__name__} holds none of the model's parameters: attach the "
+            "model that it was made for, and not copies or parts of its parameters (DeepSpeed)"
+        )
+    for attachment in {id(a): a for m in models for a in _following.get(m, ())}.values():
+        other = attachment.optimizer
+        if other is optimizer:
+            return attachment
+        if not shared.isdisjoint(map(id, _params(other))):
+            raise ValueError(
+                f"the model follows another {type(other).__name__} with the same parameters; "
+                "call remove() on what its attach() returned"
+            )
     return Attachment(models, optimizer)
 
 
 class Attachment:
-    """The hooks of `attach`; `remove()` ends them and leaves the weights where they are."""
+    """The hooks of `attach`; `remove()` ends them and leaves the weights where they are.
+
+    The models and the optimizer hold it, and it holds the optimizer: a model that is left over
+    from training is judged at the right weights.
+    """
 
     def __init__(self, models: tuple[nn.Module, ...], optimizer: Any) -> None:
-        self._models = models
-        self._optimizer = optimizer
-        self._gathering: list[Any] = [
-            part for model in models for part in model.modules() if hasattr(type(part), "reshard")
-        ]
-        self._running = 0  # forward passes of the models: what they call is not looked at
+        self._models = tuple(map(ref, models))
+        self.optimizer = optimizer
+        self._running = 0  # forward passes: what they call is not looked at
         self._hooks: list[Any] = [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_state_dict_pre_hook(self._before_state_dict),
+            optimizer.register_step_pre_hook(_Hook(self._before_step)),
+            optimizer.register_state_dict_pre_hook(_Hook(self._to_evaluation)),
         ]
+        self._watched: list[ref[nn.Module]] = []
+        own = set(map(id, _params(optimizer)))
         for model in models:
-            # First of all hooks: fully_shard's gathers the parameters for the forward pass.
-            self._hooks.append(model.register_forward_pre_hook(self._enter, prepend=True))
-            self._hooks.append(model.register_forward_hook(self._leave, always_call=True))
+            for part in _with_wrapped(model):
+                self._watch(part, _Train)
+            for part in model.modules():
+                self._watch(part, _Reduce)
+                direct = part.named_parameters(recurse=False)
+                names = {name for name, p in direct if id(p) in own}
+                self._hooks += [
+                    part.register_state_dict_pre_hook(_Hook(self._to_evaluation)),  # pyright: ignore
+                    part.register_load_state_dict_post_hook(_AfterLoading(self, names)),  # pyright: ignore
+                ]
             # What torch.compile has wrapped it would trace, hooks and all.
-            called: Iterable[nn.Module] = () if hasattr(model, "_orig_mod") else model.children()
-            self._hooks += [
-                part.register_forward_pre_hook(self._touch, prepend=True) for part in called
-            ]
-            self._hooks += [
-                part.register_state_dict_pre_hook(self._before_state_dict)  # pyright: ignore[reportUnknownMemberType]
-                for part in model.modules()
-            ]
+            called = (model,) if hasattr(model, "_orig_mod") else model.modules()
+            for part in called:
+                # First of all hooks: fully_shard's gathers the parameters for the forward pass.
+                enter, leave = _Hook(self._enter), _Hook(self._leave)
+                self._hooks.append(part.register_forward_pre_hook(enter, prepend=True))
+                self._hooks.append(part.register_forward_hook(leave, always_call=True))
+        if (attachments := getattr(optimizer, "attachments", None)) is not None:
+            attachments.append(self)
 
     def remove(self) -> None:
         """Follow the models no more."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
+        for part in filter(None, (watched() for watched in self._watched)):
+            others = [each for each in _following.get(part, ()) if each is not self]
+            _following[part] = others
+            if not others:
+                for kind in (_Train, _Reduce):
+                    if isinstance(part.__dict__.get(kind.name), kind):
+                        part.__dict__[kind.name].take_away(part)
+        self._watched.clear()
+        attachments = getattr(self.optimizer, "attachments", None)
+        if attachments and self in attachments:
+            attachments.remove(self)
 
-    @uncompiled
-    def _enter(self, module: nn.Module, args: Any) -> None:
+    def copied(self, copies: Mapping[int, Any], optimizer: Any) -> None:
+        """Attach a copy of the optimizer to the models' copies, if those were made with it."""
+        models = [copies.get(id(model())) for model in self._models]
+        if models and all(isinstance(model, nn.Module) for model in models):
+            attach([model for model in models if model is not None], optimizer)
+
+    def follow_mode(self) -> None:
+        """After a change of the models' modes."""
+        self._move(to_training=any(model.training for model in self._alive()))
+
+    def to_evaluation(self) -> None:
+        """Before what saves or copies weights."""
+        self._move(to_training=False)
+
+    def _alive(self) -> list[nn.Module]:
+        return [model for each in self._models if (model := each()) is not None]
+
+    def _watch(self, part: nn.Module, kind: type[_Train | _Reduce]) -> None:
+        attachments = _following.setdefault(part, [])
+        if self not in attachments:
+            attachments.append(self)
+            self._watched.append(ref(part))
+        if not isinstance(part.__dict__.get(kind.name), kind):
+            part.__dict__[kind.name] = kind(part)
+
+    def _enter(self, *_: Any) -> None:
         self._running += 1  # first: `_leave` is called even if this fails
         if self._running == 1:
-            self._follow()
+            training = any(model.training for model in self._alive())
+            self._move(training or torch.is_grad_enabled() or _is_differentiated())
 
-    @uncompiled
-    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+    def _leave(self, *_: Any) -> None:
         self._running -= 1
-
-    @uncompiled
-    def _touch(self, module: nn.Module, args: Any) -> None:
-        if not self._running:
-            self._follow()
-
-    def _follow(self) -> None:
-        training = any(model.training for model in self._models)
-        self._move(to_training=training or torch.is_grad_enabled())
 
     def _before_step(self, *_: Any) -> None:
         self._move(to_training=True)
 
-    def _before_state_dict(self, *_: Any) -> None:
-        self._move(to_training=False)
+    def _to_evaluation(self, *_: Any) -> None:
+        self.to_evaluation()
 
     def _move(self, to_training: bool) -> None:
-        if self._optimizer.param_groups[0].get("train_mode") == to_training:
+        optimizer = self.optimizer
+        if getattr(optimizer, "is_held", False):
+            return
+        if optimizer.param_groups[0].get("train_mode") == to_training and not getattr(
+            optimizer, "has_unmoved", False
+        ):
             return
         # After a forward pass without a backward pass fully_shard keeps whole parameters, and
         # would use them once more; the optimizer writes to their parts.
-        for part in self._gathering:
-            part.reshard()
+        for part in (part for model in self._alive() for part in model.modules()):
+            if hasattr(type(part), "reshard"):
+                part.reshard()  # pyright: ignore[reportCallIssue]
         with torch.inference_mode(False):
-            self._optimizer.train() if to_training else self._optimizer.eval()
+            optimizer.train() if to_training else optimizer.eval()
+
+
+# Which attachments follow a module.
+_following: WeakKeyDictionary[nn.Module, list[Attachment]] = WeakKeyDictionary()
+
+
+class _Hook:
+    """A hook that a copy of its module does not have, and that torch.compile leaves out."""
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any) -> None:
+        if not torch.compiler.is_compiling():
+            self.function(*args)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return _nothing
+
+    def __reduce__(self) -> Any:
+        return _nothing_to_do, ()
+
+
+class _AfterLoading(_Hook):
+    """Refuses parameters that took the place of those which the optimizer holds."""
+
+    def __init__(self, attachment: Attachment, names: set[str]) -> None:
+        super().__init__(self.look)
+        self.attachment, self.names = attachment, names
+
+    def look(self, part: nn.Module, *_: Any) -> None:
+        optimizer = self.attachment.optimizer
+        own = set(map(id, _params(optimizer)))
+        present = dict(part.named_parameters(recurse=False))
+        lost = [name for name in self.names if id(present.get(name)) not in own]
+        if lost:
+            raise ValueError(
+                f"load_state_dict(assign=True) has made new parameters ({', '.join(lost)}), which "
+                f"{type(optimizer).__name__} does not hold: load without assign, or load before "
+                "the optimizer is made"
+            )
+
+
+class _Train:
+    """`train` of a followed module, and with it `eval`."""
+
+    name = "train"
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = ref(module)
+        self.original = module.__dict__.get(self.name)
+
+    def __call__(self, mode: bool = True) -> Any:
+        module = self.module()
+        assert module is not None
+        train = self.original or type(module).train.__get__(module)
+        result = train(mode)
+        if not torch.compiler.is_compiling():
+            for attachment in tuple(_following.get(module, ())):
+                attachment.follow_mode()
+        return result
+
+    def take_away(self, module: nn.Module) -> None:
+        del module.__dict__[self.name]
+        if self.original is not None:
+            module.__dict__[self.name] = self.original
+
+
+class _Reduce:
+    """`__reduce_ex__` of a followed module, by which it is copied and pickled as a plain one."""
+
+    name = "__reduce_ex__"
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = ref(module)
+
+    def __call__(self, protocol: Any) -> Any:
+        module = self.module()
+        assert module is not None
+        for attachment in _following.get(module, ()):
+            attachment.to_evaluation()
+        made = cast("tuple[Any, ...]", type(module).__reduce_ex__(module, protocol))
+        if len(made) < 3 or not hasattr(made[2], "items"):
+            return made
+        return (*made[:2], _plain(made[2]), *made[3:])
+
+    def take_away(self, module: nn.Module) -> None:
+        del module.__dict__[self.name]
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    """A module's attributes without what `attach` has added."""
+    plain: dict[str, Any] = {}
+    value: Any
+    for name, value in state.items():
+        if isinstance(value, _Reduce) or (isinstance(value, _Train) and value.original is None):
+            continue
+        if isinstance(value, _Train):
+            value = value.original
+        elif name.endswith("hooks") and hasattr(value, "items"):
+            value = type(value)((k, hook) for k, hook in value.items() if not _is_ours(hook))
+        plain[name] = value
+    for name, owner in OPTIONS_OF_HOOKS.items():
+        if name in plain and owner in plain:
+            plain[name] = type(plain[name])(
+                (k, value) for k, value in plain[name].items() if k in plain[owner]
+            )
+    return plain
+
+
+# Where nn.Module keeps how the hooks of which it is told are to be called.
+OPTIONS_OF_HOOKS = {
+    "_forward_hooks_with_kwargs": "_forward_hooks",
+    "_forward_hooks_always_called": "_forward_hooks",
+    "_forward_pre_hooks_with_kwargs": "_forward_pre_hooks",
+}
+
+
+def _is_ours(hook: Any) -> bool:
+    return isinstance(hook, _Hook)
+
+
+def _nothing(*_: Any) -> None:
+    """What a hook of a copy does."""
+
+
+def _nothing_to_do() -> Callable[..., None]:
+    return _nothing
+
+
+def _innermost(optimizer: Any) -> Any:
+    """The optimizer inside what accelerate, Lightning, fastai or DeepSpeed wrap around it."""
+    while True:
+        for name in ("optimizer", "opt"):
+            inner = getattr(optimizer, name, None)
+            if isinstance(inner, torch.optim.Optimizer) and inner is not optimizer:
+                optimizer = inner
+                break
+        else:
+            return optimizer
+
+
+def _params(optimizer: Any) -> Iterator[Tensor]:
+    return (p for group in optimizer.param_groups for p in group["params"])
+
+
+def _with_wrapped(model: nn.Module) -> Iterator[nn.Module]:
+    """The model and what it wraps, whose modes people change too."""
+    inner: Any = model
+    while isinstance(inner, nn.Module):
+        yield inner
+        parts = dict(inner.named_children())
+        inner = parts.get("module", parts.get("_orig_mod"))
+
+
+def _is_differentiated() -> bool:
+    """Whether a forward pass without gradients will be run again for them.
+
+    Reentrant checkpointing is an autograd function that runs the model in its forward pass.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name == "forward" and frame.f_code.co_argcount:
+            first = frame.f_locals.get(frame.f_code.co_varnames[0])
+            if isinstance(first, FunctionCtx):
+                return bool(getattr(first, "next_functions", ()))
+        frame = frame.f_back
+    return False

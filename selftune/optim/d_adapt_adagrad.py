@@ -9,15 +9,23 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from selftune.optim.distance import (
-    add_distance,
     check_distance,
     grown,
     largest_lr,
     require_alike,
+    restart_at,
     sound,
 )
 from selftune.optim.engine.options import COUPLED, require, require_nonnegative
-from selftune.optim.optimizer import Bucket, Group, Optimizer, State, lr_of
+from selftune.optim.optimizer import (
+    Bucket,
+    Group,
+    Optimizer,
+    State,
+    clear,
+    lr_of,
+    write,
+)
 
 
 class DAdaptAdaGrad(Optimizer):
@@ -47,6 +55,8 @@ class DAdaptAdaGrad(Optimizer):
     finds_step_size = True
     always = COUPLED
 
+    learns = ("d", "d_numerator", "s_l1")
+
     def __init__(
         self,
         params: ParamsT,
@@ -69,10 +79,6 @@ class DAdaptAdaGrad(Optimizer):
         }
         super().__init__(params, defaults)
 
-    def add_param_group(self, param_group: Group) -> None:
-        super().add_param_group(param_group)
-        add_distance(self.param_groups, "d", "d_numerator", "s_l1")
-
     def check(self, group: Group) -> None:
         # At the first step s / (sqrt(alpha) + eps) would be 0 / 0.
         require(0 < group["eps"] < math.inf, "eps", group["eps"], "(0, inf)")
@@ -81,6 +87,9 @@ class DAdaptAdaGrad(Optimizer):
         check_distance(group)
         require_alike(self.param_groups[0], group, "d0", "growth_rate")
 
+    def effective_lr(self, group: Group) -> Tensor:
+        return group["d"] * lr_of(group)
+
     def init_state(self, p: Tensor, group: Group) -> State:
         # The package starts alpha at 1e-6, which a loss of small scale does see.
         return {"p0": p.detach().clone(), "s": torch.zeros_like(p), "alpha": torch.zeros_like(p)}
@@ -88,6 +97,11 @@ class DAdaptAdaGrad(Optimizer):
     def advance(self, group: Group, counts: State) -> State:
         lr_max = largest_lr(self.param_groups)
         return {"lr": lr_max, "ratio": lr_of(group) / lr_max}
+
+    restart = staticmethod(restart_at)
+
+    def forget(self) -> None:
+        clear(self.param_groups, ("d_numerator", "s_l1"))
 
     @staticmethod
     def update(b: Bucket) -> tuple[Tensor, Tensor]:
@@ -114,7 +128,4 @@ class DAdaptAdaGrad(Optimizer):
         d_numerator = sound(group["d_numerator"] + sums[0], group["d_numerator"])
         s_l1 = sound(group["s_l1"] + sums[1], group["s_l1"])
         d = grown(group["d"], d_numerator / s_l1, group["growth_rate"])
-        for group in self.param_groups:
-            group["d"].copy_(d)
-            group["d_numerator"].copy_(d_numerator)
-            group["s_l1"].copy_(s_l1)
+        write(self.param_groups, d=d, d_numerator=d_numerator, s_l1=s_l1)

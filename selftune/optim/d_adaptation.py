@@ -11,15 +11,23 @@ from torch.optim.optimizer import ParamsT
 from selftune.optim.adamw import check_adam
 from selftune.optim.distance import (
     adam_correction,
-    add_distance,
     check_distance,
     grown,
     largest_lr,
     require_alike,
+    restart_at,
     sound,
 )
 from selftune.optim.engine.options import COUPLED, DECOUPLED, require, require_nonnegative
-from selftune.optim.optimizer import Bucket, Group, Optimizer, State, lr_of
+from selftune.optim.optimizer import (
+    Bucket,
+    Group,
+    Optimizer,
+    State,
+    clear,
+    lr_of,
+    write,
+)
 
 
 class DAdaptSGD(Optimizer):
@@ -42,6 +50,7 @@ class DAdaptSGD(Optimizer):
 
     finds_step_size = True
     always = COUPLED
+    learns = ("d", "d_numerator", "g0_norm")
 
     def __init__(
         self,
@@ -63,15 +72,15 @@ class DAdaptSGD(Optimizer):
         }
         super().__init__(params, defaults)
 
-    def add_param_group(self, param_group: Group) -> None:
-        super().add_param_group(param_group)
-        add_distance(self.param_groups, "d", "d_numerator", "g0_norm")
-
     def check(self, group: Group) -> None:
         require(0 <= group["momentum"] < 1, "momentum", group["momentum"], "[0, 1)")
         require_nonnegative(group, "lr", "weight_decay")
         check_distance(group)
         require_alike(self.param_groups[0], group, "d0", "growth_rate")
+
+    def effective_lr(self, group: Group) -> Tensor:
+        d, g0_norm = group["d"], group["g0_norm"]
+        return torch.where(g0_norm > 0, d * lr_of(group) / g0_norm, 0.0)
 
     def init_state(self, p: Tensor, group: Group) -> State:
         return {"p0": p.detach().clone(), "s": torch.zeros_like(p)}
@@ -79,6 +88,11 @@ class DAdaptSGD(Optimizer):
     def advance(self, group: Group, counts: State) -> State:
         lr_max = largest_lr(self.param_groups)
         return {"lr": lr_max, "ratio": lr_of(group) / lr_max}
+
+    restart = staticmethod(restart_at)
+
+    def forget(self) -> None:
+        clear(self.param_groups, ("d_numerator",))
 
     @staticmethod
     def measure(b: Bucket) -> tuple[Tensor]:
@@ -90,8 +104,7 @@ class DAdaptSGD(Optimizer):
         grad_norm = (lr_grad_sq / largest_lr(self.param_groups)).sqrt()
         # The norm of the first gradient that is not zero; without the L2 term, as upstream.
         g0_norm = torch.where(g0_norm > 0, g0_norm, grad_norm)
-        for group in self.param_groups:
-            group["g0_norm"].copy_(g0_norm)
+        write(self.param_groups, g0_norm=g0_norm)
 
     @staticmethod
     def update(b: Bucket) -> tuple[Tensor, Tensor]:
@@ -114,9 +127,7 @@ class DAdaptSGD(Optimizer):
         group = self.param_groups[0]
         d_numerator = sound(group["d_numerator"] + numerator, group["d_numerator"])
         d = grown(group["d"], 2 * d_numerator / s_sq.sqrt(), group["growth_rate"])
-        for group in self.param_groups:
-            group["d"].copy_(d)
-            group["d_numerator"].copy_(d_numerator)
+        write(self.param_groups, d=d, d_numerator=d_numerator)
 
 
 class DAdaptAdam(Optimizer):
@@ -140,6 +151,7 @@ class DAdaptAdam(Optimizer):
 
     finds_step_size = True
     always = DECOUPLED
+    learns = ("d", "d_numerator")
 
     def __init__(
         self,
@@ -165,10 +177,6 @@ class DAdaptAdam(Optimizer):
         }
         super().__init__(params, defaults)
 
-    def add_param_group(self, param_group: Group) -> None:
-        super().add_param_group(param_group)
-        add_distance(self.param_groups, "d", "d_numerator")
-
     def check(self, group: Group) -> None:
         # At the first step s / (sqrt(v) + eps) would be 0 / 0.
         require(0 < group["eps"] < math.inf, "eps", group["eps"], "(0, inf)")
@@ -176,6 +184,10 @@ class DAdaptAdam(Optimizer):
         check_distance(group)
         first, own = ({**g, "betas[1]": g["betas"][1]} for g in (self.param_groups[0], group))
         require_alike(first, own, "d0", "growth_rate", "betas[1]")
+
+    def effective_lr(self, group: Group) -> Tensor:
+        steps = self.most_steps(group)
+        return group["d"] * (lr_of(group) * adam_correction(group, steps))
 
     def init_state(self, p: Tensor, group: Group) -> State:
         zeros = torch.zeros_like
@@ -214,6 +226,4 @@ class DAdaptAdam(Optimizer):
         before = group["d_numerator"]
         d_numerator = sound(beta3 * before + (1 - beta3) * numerator, before)
         d = grown(group["d"], d_numerator / ((1 - beta3) * s_l1), group["growth_rate"])
-        for group in self.param_groups:
-            group["d"].copy_(d)
-            group["d_numerator"].copy_(d_numerator)
+        write(self.param_groups, d=d, d_numerator=d_numerator)

@@ -1,4 +1,4 @@
-"""What the methods share that estimate a distance d: its home in the groups, its checks."""
+"""What the methods share that estimate a distance d: its options, and what is believed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from torch import Tensor
 
 from selftune.dtensor import is_sharded
 from selftune.optim.engine.options import require
-from selftune.optim.optimizer import Group, is_flattened, lr_of
+from selftune.optim.optimizer import (
+    Group,
+    Write,
+    is_flattened,
+    lr_of,
+    put,
+    write,
+)
 from selftune.tensor_list import TensorList
 
 # How much larger than d a credible estimate may be. In D-Adapt Adam the second step alone gives
@@ -19,25 +26,6 @@ from selftune.tensor_list import TensorList
 # runs no step of any method gave more than 19 times (benchmarks/growth_of_d.py). Beyond 1000 lie
 # weights that were exchanged under the optimizer, and sums of gradients that cancel to nothing.
 LARGEST_JUMP = 1000.0
-
-
-def add_distance(groups: list[Group], *names: str) -> None:
-    """Give the newest group its own copies of the estimated numbers.
-
-    They are one estimate for all groups: a group added later takes over the present value.
-    Each is a 0-d tensor where the group's parameters are, float64 for float64 parameters.
-    Groups without parameters keep theirs where another one's parameters are.
-    """
-    newest = groups[-1]
-    params = (p for group in reversed(groups) for p in group["params"])
-    p = next(params, torch.empty(0, dtype=torch.float64))
-    dtype = torch.float64 if p.dtype in (torch.float64, torch.complex128) else torch.float32
-    for name in names:
-        first = groups[0].get(name, newest["d0"] if name in ("d", "d_max") else 0.0)
-        number = torch.as_tensor(first, dtype=dtype, device=p.device)
-        for group in groups:
-            if group is newest or not group["params"]:
-                group[name] = number.clone()
 
 
 def adam_correction(group: Group, step: int) -> float:
@@ -52,6 +40,20 @@ def sliced_start(p: Tensor, slice_p: int) -> dict[str, Tensor]:
     """Prodigy's p0 and s, for every `slice_p`-th element."""
     (p0,) = TensorList([p.detach()]).every(slice_p).clone()
     return {"p0": p0, "s": torch.zeros_like(p0)}
+
+
+def restart_sample(p: Tensor, state: Mapping[str, Tensor], group: Group, write: Write) -> None:
+    """Prodigy's origin is where weights were loaded; a constraint leaves it alone."""
+    if write.where is None and not write.again:
+        (sample,) = TensorList([p]).every(group["slice_p"])
+        state["p0"].copy_(sample)
+        state["s"].zero_()
+
+
+def restart_at(p: Tensor, state: Mapping[str, Tensor], group: Group, write: Write) -> None:
+    """p0 is what someone else has written, and nothing is added up from there yet."""
+    put(state["p0"], p, write.where)
+    put(state["s"], torch.zeros_like(p), write.where)
 
 
 def check_sample(group: Group) -> None:
@@ -114,7 +116,4 @@ def learn_prodigys_distance(
     d = torch.where(d == group["d0"], torch.maximum(d, d_hat), d)
     d_max = torch.maximum(d_max, d_hat)
     d = torch.minimum(d_max, d * group["growth_rate"])
-    for group in groups:
-        group["d"].copy_(d)
-        group["d_max"].copy_(d_max)
-        group["d_numerator"].copy_(d_numerator)
+    write(groups, d=d, d_max=d_max, d_numerator=d_numerator)

@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from selftune.optim.distance import add_distance, require_alike, sound
+from selftune.optim.distance import require_alike, sound
 from selftune.optim.engine.options import COUPLED, require, require_nonnegative
 from selftune.optim.optimizer import (
     Bucket,
     Group,
     Optimizer,
     State,
+    Write,
     completed,
     in_float32,
     is_flattened,
     lr_of,
+    write,
 )
 from selftune.tensor_list import TensorList
 
 # Keeps r_bar / sqrt(G) finite until a gradient is not zero, and does nothing else. The package
 # dog-optimizer adds 1e-8 to G, which a loss of small scale does see.
 TINY = torch.finfo(torch.float32).tiny
+
+
+def restart_origin(p: Tensor, state: State, group: Group, write: Write) -> None:
+    """Distances begin where weights were loaded; a constraint leaves their origin alone."""
+    if write.where is None and not write.again:
+        state["p0"].copy_(p)
 
 
 class OverGradients(Optimizer):
@@ -56,13 +65,12 @@ class OverGradients(Optimizer):
 class OneDistance(OverGradients):
     """What DoG and DoWG share. They differ in `weight`, that of a step's gradient."""
 
+    learns = ("r_bar", "grad_sq", "eta")
+    makes: ClassVar = {"eta": "lr, which multiplies it, or r_bar, from which it is computed,"}
+
     @staticmethod
     @abstractmethod
     def weight(r_bar: Tensor) -> Tensor: ...
-
-    def add_param_group(self, param_group: Group) -> None:
-        super().add_param_group(param_group)
-        add_distance(self.param_groups, "r_bar", "grad_sq", "eta")
 
     def check(self, group: Group) -> None:
         super().check(group)
@@ -71,9 +79,14 @@ class OneDistance(OverGradients):
     def init_state(self, p: Tensor, group: Group) -> State:
         return {"p0": p.detach().clone()}
 
+    restart = staticmethod(restart_origin)
+
     @staticmethod
     def measure(b: Bucket) -> tuple[Tensor, Tensor]:
         return gradient(b).norm() ** 2, b.p0.norm() ** 2
+
+    def effective_lr(self, group: Group) -> Tensor:
+        return group["eta"] * lr_of(group)
 
     def prepare(self, *sums: Tensor) -> None:
         grad_sq, p0_sq = sums
@@ -83,10 +96,7 @@ class OneDistance(OverGradients):
         weight = self.weight(r_bar)
         grad_sq = sound(group["grad_sq"] + weight**2 * grad_sq, group["grad_sq"])
         eta = r_bar * weight / (grad_sq + TINY).sqrt()
-        for group in self.param_groups:
-            group["r_bar"].copy_(r_bar)
-            group["grad_sq"].copy_(grad_sq)
-            group["eta"].copy_(eta)
+        write(self.param_groups, r_bar=r_bar, grad_sq=grad_sq, eta=eta)
 
     @staticmethod
     def update(b: Bucket) -> tuple[Tensor]:
@@ -101,8 +111,7 @@ class OneDistance(OverGradients):
         (distance_sq,) = sums
         before = self.param_groups[0]["r_bar"]
         r_bar = torch.maximum(before, sound(distance_sq.sqrt(), before))
-        for group in self.param_groups:
-            group["r_bar"].copy_(r_bar)
+        write(self.param_groups, r_bar=r_bar)
 
 
 class DoG(OneDistance):
@@ -177,6 +186,15 @@ class LDoG(OverGradients):
     @staticmethod
     def measure(b: Bucket) -> tuple[Tensor]:
         return (gradient(b).norm() ** 2,)  # where it is not finite, no tensor's may be used
+
+    restart = staticmethod(restart_origin)
+
+    def effective_lr(self, group: Group) -> float | Tensor:
+        states = [state for p in group["params"] if (state := self.state.get(p))]
+        if not states:
+            return 0.0
+        etas = [state["r_bar"] / (state["grad_sq"] + TINY).sqrt() for state in states]
+        return torch.stack(etas).mean() * lr_of(group)
 
     def prepare(self, *sums: Tensor) -> None:
         # Sums over tensors, where `measure` gives sums over buckets.

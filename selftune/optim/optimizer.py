@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from abc import abstractmethod
@@ -14,7 +15,7 @@ from torch import Tensor
 from selftune.optim.engine import packing
 from selftune.optim.engine.checkpoints import METHOD, method_of, restoring
 from selftune.optim.engine.cohorts import Bucket, Cohort, Group, State, Watch, cohorts
-from selftune.optim.engine.collectives import Shards, hidden_partition, total
+from selftune.optim.engine.collectives import Shards, hidden_partition, plain, several_ranks, total
 from selftune.optim.engine.collectives import completed as completed  # rules take these from here
 from selftune.optim.engine.collectives import is_flattened as is_flattened
 from selftune.optim.engine.compiled import Call, NotCompiled, Way
@@ -26,6 +27,11 @@ from selftune.optim.engine.construction import (
 )
 from selftune.optim.engine.evaluation_weights import EvaluationWeights
 from selftune.optim.engine.foreign_checkpoints import in_our_form
+from selftune.optim.engine.foreign_writes import Write as Write
+from selftune.optim.engine.foreign_writes import put as put
+from selftune.optim.engine.learnt_numbers import ByHand, add
+from selftune.optim.engine.learnt_numbers import clear as clear
+from selftune.optim.engine.learnt_numbers import write as write
 from selftune.optim.engine.loss import needed, with_mean
 from selftune.optim.engine.options import check_names, check_types, options_of, options_of_all
 from selftune.optim.engine.precision import LOW_PRECISION, Rule, look, run, uncompiled
@@ -56,12 +62,25 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     takes_sparse: ClassVar[bool] = False  # gradients
     finds_step_size: ClassVar[bool] = False  # which lr multiplies: it is 1 unless meant otherwise
     always: ClassVar[dict[str, Any]] = {}  # options of other packages, at the one value here
+    learns: ClassVar[tuple[str, ...]] = ()  # names of the groups' numbers that are estimated
+    # Those of them that a step makes anew before it uses them, and what to set in their place.
+    makes: ClassVar[dict[str, str]] = {}
     partition: Shards = ()  # see `partitioned`
     _cohorts: list[Cohort]  # what steps
     _resting: list[Cohort]  # what has stepped before, and has no gradient now
     _watch: Watch | None = None  # over what they were made of
     _verdict: Verdict | None = None  # on the step, until it is known to have counted
+    _loss: Any = None  # what `add_loss` was given since the last step
+    _by_hand: ByHand  # what callers write into the groups
+    _has_state = False  # so that what is learnt is forgotten with it
+    is_wrapped = False  # by what writes the parameters itself
     _at_evaluation = False  # since the last `eval` of this object
+
+    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
+        self._by_hand = ByHand(self.learns, self.makes)
+        self.begin_following()
+        self._shapes: list[list[torch.Size]] = []  # of the groups' parameters when they were given
+        super().__init__(params, defaults)
 
     # -- what a rule defines ------------------------------------------------------------------
 
@@ -104,6 +123,14 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     def estimate(self, *sums: Tensor) -> None:
         """Learn from sums over all parameters after the step."""
 
+    def effective_lr(self, group: Group) -> float | Tensor:
+        """What the group's steps are multiplied by at present; on the device if it is learnt."""
+        return lr_of(group)
+
+    def most_steps(self, group: Group) -> int:
+        """The steps of the group's parameter that has made the most of them; at least 1."""
+        return max([self.state[p].get("step", 0) for p in group["params"] if p in self.state] + [1])
+
     @staticmethod
     def to_training(b: Bucket) -> Sequence[Tensor]:
         """Move `b.param` from the evaluation weights to where gradients are taken."""
@@ -114,6 +141,17 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         """Move `b.param` from the training weights to where the model is judged."""
         return ()
 
+    @staticmethod
+    def restart(p: Tensor, state: State, group: Group, write: Write) -> None:
+        """Someone else has written `p`: have the state go on from there.
+
+        `p` and the state are plain memory; `write.where` is a mask of the elements, or None. A
+        rule has it whose state holds weights: without it, nobody looks at them.
+        """
+
+    def forget(self) -> None:
+        """Begin the sums of the estimates anew: all parameters were exchanged. d stays."""
+
     # -- a step -------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -122,7 +160,8 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
 
         A group whose lr is 0 is frozen: nothing of it moves or is counted.
         loss: what the gradients are of, a tensor or a number, where no closure returns it. Only
-            some methods use it, but all take it, so that loops need not differ.
+            some methods use it, but all take it, so that loops need not differ. A loop that
+            cannot pass it calls `add_loss` before.
         Raises RuntimeError at the evaluation weights, and ValueError without a needed loss.
         """
         if closure is not None:
@@ -132,26 +171,57 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         self._step(loss)
         return loss
 
+    def add_loss(self, loss: Any) -> None:
+        """Hand over the loss of the coming step outside `step`: beside `loss.backward()`.
+
+        Losses add up until the step, as the gradients of micro-batches do, and are cleared with
+        them: by the step, and by `zero_grad()`. Methods that need no loss ignore it.
+        """
+        if self.takes_loss:
+            loss = loss.detach() if isinstance(loss, Tensor) else loss
+            self._loss = loss if self._loss is None else self._loss + loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self._loss = None
+        super().zero_grad(set_to_none)
+
+    def step_size(self) -> list[float]:
+        """The effective step size of each group at present: to be logged.
+
+        It is the lr times what the method knows or learns: a warm-up of its own, Prodigy's and
+        D-Adaptation's d, DoG's distance over gradients (in LDoG the mean over the group's
+        tensors, as in SelfTune), ScheduleFree+'s step size. Reading it waits for the device.
+        """
+        return [float(self.effective_lr(group)) for group in self.param_groups]
+
     @uncompiled
     @guarded
     def _step(self, loss: Any) -> None:
         self.settle()
+        loss, self._loss = self._loss if loss is None else loss, None
+        self._forget_with_the_state()
+        self._by_hand.adopt(self.param_groups, type(self).__name__)
         stepping = self._stepping()
         if not stepping:
+            self._mark_new()
             return
         self._require_training_weights()
+        self._go_on()
         parts = [(cohort, self._buckets(cohort)) for cohort in stepping]
         finite, *measured = self._look_at_gradients(parts, loss)
         if known_at_once(finite) and not finite.isfinite():
             finite = self._looked_at_again(stepping, measured)
         verdict = self._decide(finite, stepping)
         if verdict.skipped:
+            self._mark_new()
             return
         self.prepare(*measured)
         numbers = [cohort.advance(self.advance) for cohort in stepping]
         sums = self._update(parts, numbers, verdict.ok)
         self._estimate(sums, verdict.ok)
         verdict.over_what_was_learnt()
+        self._by_hand.sign(self.param_groups)
+        self._marks.sign(self._followed(), after_step=True)
 
     def _buckets(self, cohort: Cohort) -> list[Bucket]:
         return packing.buckets(cohort) if cohort.compiled else list(cohort.buckets(grads=True))
@@ -246,6 +316,14 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         (finite,) = total(terms, self.partition)
         return sum((0 * number for number in measured), start=finite)
 
+    def _forget_with_the_state(self) -> None:
+        """Begin the estimates anew where a caller has cleared the state that they came from."""
+        has_state = any(self.state.get(p) for group in self.param_groups for p in group["params"])
+        if self._has_state and not has_state:
+            clear(self.param_groups, self.learns)
+            self._by_hand.forget()
+        self._has_state = has_state
+
     @property
     def verdict(self) -> Verdict | None:
         """On the last step, until it is known to have counted."""
@@ -260,12 +338,14 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     def _stepping(self) -> list[Cohort]:
         """What steps now: parameters with a gradient in groups whose lr is not 0."""
         if self._watch is None or not self._watch.sees_no_change(self.param_groups, self.state):
+            self._refuse_flat_parts()
             self._cohorts, self._resting = [], []
             for group in self.param_groups:
                 for p in group["params"]:
                     self._require_dense(p)
                     if p.grad is not None and not self.state.get(p):
                         self.state[p] = self._new_state(p, group)
+                        self._has_state = True
                 if lr_of(group) != 0:
                     self._cohorts += self._divided(group)
                     resting = [p for p in group["params"] if p.grad is None and self.state.get(p)]
@@ -322,26 +402,52 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
 
     # -- training and evaluation weights ------------------------------------------------------
 
-    def train(self) -> None:
-        self._switch(True, self.to_training)
+    @property
+    def _has_two_places(self) -> bool:
+        return type(self).to_evaluation is not Optimizer.to_evaluation
 
-    def eval(self) -> None:
-        self._switch(False, self.to_evaluation)
-
-    @torch.no_grad()
-    def _switch(self, train_mode: bool, move: Rule) -> None:
-        self.settle()
-        self._correct_groups()
-        if move not in (Optimizer.to_training, Optimizer.to_evaluation):
-            self._refuse_lent(train_mode)
-        for group in self.param_groups:
-            if group["train_mode"] != train_mode:
-                members = [p for p in group["params"] if self.state.get(p)]
-                for cohort in cohorts(group, members, self.state):
-                    for b in cohort.buckets(grads=False):
-                        run(move, b.given(cohort.counts), None)
-                group["train_mode"] = train_mode
+    def _switch(self, train_mode: bool) -> None:
+        super()._switch(train_mode)
         self._at_evaluation = not train_mode
+
+    def _move(self, params: list[Tensor], train_mode: bool) -> None:
+        among = set(params)
+        rule = self.to_training if train_mode else self.to_evaluation
+        for group in self.param_groups:
+            members = [p for p in group["params"] if p in among]
+            for cohort in cohorts(group, members, self.state):
+                for b in cohort.buckets(grads=False):
+                    run(rule, b.given(cohort.counts), None)
+
+    def _followed(self) -> list[Tensor]:
+        if type(self).restart is Optimizer.restart or self.is_wrapped:
+            return []
+        return [p for group in self.param_groups for p in group["params"] if self.state.get(p)]
+
+    def _kept(self, p: Tensor) -> State:
+        return self.state[p]
+
+    def _restart(self, writes: dict[Tensor, Write]) -> None:
+        self.go_on_from(writes)
+
+    def go_on_from(self, writes: dict[Tensor, Write]) -> None:
+        group_of = {p: group for group in self.param_groups for p in group["params"]}
+        for p, each in writes.items():
+            self._restart_state(p, self.state[p], group_of[p], each)
+        exchanged = [each.where is None and not each.again for each in writes.values()]
+        if all(exchanged) and len(exchanged) == sum(map(bool, self.state.values())):
+            self.forget()
+
+    def _restart_state(self, p: Tensor, state: State, group: Group, write: Write) -> None:
+        tensors = {k: plain(value) for k, value in state.items() if isinstance(value, Tensor)}
+        self.restart(plain(p).detach(), tensors, group, write)
+        lost = tensors.get("compensation")
+        if lost is not None:
+            put(lost, torch.zeros_like(lost), write.where)
+
+    def _mark_new(self) -> None:
+        if new := [p for p in self._followed() if p not in self._marks]:
+            self._marks.sign(new)
 
     def _correct_groups(self) -> None:
         """ZeroRedundancyOptimizer writes its own groups over ours, where no one has called eval."""
@@ -364,6 +470,9 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         except ValueError:
             self.param_groups.pop()
             raise
+        add(self.param_groups, self.learns)
+        self._shapes.append([p.shape for p in group["params"]])
+        self._by_hand.forget()
         self._watch = None
         self._remark_on_lr()
 
@@ -406,9 +515,34 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
                 f"use selftune.optim.partitioned({name}), or fully_shard"
             )
 
+    def _refuse_flat_parts(self) -> None:
+        """DeepSpeed's ZeRO puts this rank's part, flat, into the groups of an optimizer."""
+        name = type(self).__name__
+        is_elementwise = not self.learns and type(self).prepare is Optimizer.prepare
+        if is_elementwise or self.partition or not several_ranks():
+            return
+        for group, shapes in zip(self.param_groups, self._shapes, strict=True):
+            are_flat = group["params"] and all(p.dim() == 1 for p in group["params"])
+            if are_flat and any(len(shape) > 1 for shape in shapes):
+                raise ValueError(
+                    f"the parameters of {name} were exchanged for flat ones, which are this rank's "
+                    f"part if DeepSpeed's ZeRO did it: {name} would learn from them alone; use "
+                    f"selftune.optim.partitioned({name}), or fully_shard"
+                )
+
     def state_dict(self) -> dict[str, Any]:
         self.settle()
-        return super().state_dict()
+        self._forget_with_the_state()
+        saved = super().state_dict()
+        # What someone else has written is saved as the next step would go on from it.
+        writes = self._written(wait=True)
+        for group, as_saved in zip(self.param_groups, saved["param_groups"], strict=True):
+            for p, i in zip(group["params"], as_saved["params"], strict=True):
+                if p in writes and i in saved["state"]:
+                    state = copy.deepcopy(saved["state"][i])
+                    self._restart_state(p, state, group, writes[p])
+                    saved["state"] = {**saved["state"], i: state}
+        return saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state dict; options that it lacks keep their values. `compile` is not loaded.
@@ -452,6 +586,8 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         return for_users(super().__dir__())
 
     def __getstate__(self) -> dict[str, Any]:
+        if self.attachments and not self.is_held:
+            self.eval()  # as the model is copied
         self.settle()
         return super().__getstate__()
 
@@ -461,6 +597,13 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         self._watch = None
         self._at_evaluation = False  # the groups say it
         vars(self).pop("_guard", None)
+        self._by_hand = ByHand(self.learns, self.makes)
+        if "_shapes" not in vars(self):
+            self._shapes = [[p.shape for p in group["params"]] for group in self.param_groups]
+        attachments = vars(self).get("attachments", [])
+        self.begin_following()
+        self.attachments = attachments
+        self._has_state = any(self.state.values())
 
 
 @functools.cache

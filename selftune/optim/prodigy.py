@@ -11,16 +11,23 @@ from torch.optim.optimizer import ParamsT
 from selftune.optim.adamw import check_adam
 from selftune.optim.distance import (
     adam_correction,
-    add_distance,
     check_distance,
     check_sample,
     largest_lr,
     learn_prodigys_distance,
     require_alike,
+    restart_sample,
     sliced_start,
 )
 from selftune.optim.engine.options import DECOUPLED, require
-from selftune.optim.optimizer import Bucket, Group, Optimizer, State, lr_of
+from selftune.optim.optimizer import (
+    Bucket,
+    Group,
+    Optimizer,
+    State,
+    clear,
+    lr_of,
+)
 
 
 class Prodigy(Optimizer):
@@ -48,6 +55,7 @@ class Prodigy(Optimizer):
 
     finds_step_size = True
     always = DECOUPLED | {"layer_scale": 1}
+    learns = ("d", "d_max", "d_numerator")
 
     def __init__(
         self,
@@ -81,10 +89,6 @@ class Prodigy(Optimizer):
         }
         super().__init__(params, defaults)
 
-    def add_param_group(self, param_group: Group) -> None:
-        super().add_param_group(param_group)
-        add_distance(self.param_groups, "d", "d_max", "d_numerator")
-
     def check(self, group: Group) -> None:
         beta3, d_coef = group["beta3"], group["d_coef"]
         require(beta3 is None or 0 <= beta3 < 1, "beta3", beta3, "[0, 1)")
@@ -97,6 +101,10 @@ class Prodigy(Optimizer):
         )
         require_alike(first, own, "d0", "d_coef", "growth_rate", "beta3, or sqrt(betas[1])")
 
+    def effective_lr(self, group: Group) -> Tensor:
+        steps = self.most_steps(group)
+        return group["d"] * (lr_of(group) * adam_correction(group, steps))
+
     def init_state(self, p: Tensor, group: Group) -> State:
         exp_avg, exp_avg_sq = torch.zeros_like(p), torch.zeros_like(p)
         start = sliced_start(p, group["slice_p"])
@@ -108,6 +116,11 @@ class Prodigy(Optimizer):
         correction = adam_correction(group, counts["step"])
         ratio = lr_of(group) / lr_max
         return {"lr": lr_max * correction, "ratio": ratio, "beta3": _beta3(group)}
+
+    restart = staticmethod(restart_sample)
+
+    def forget(self) -> None:
+        clear(self.param_groups, ("d_numerator",))
 
     @staticmethod
     def update(b: Bucket) -> tuple[Tensor, Tensor]:

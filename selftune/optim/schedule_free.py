@@ -21,6 +21,7 @@ from selftune.optim.sequences import (
     check_averaging,
     move,
     new_averaging,
+    restart_z,
     to_x,
     to_y,
     warmed_up_lr,
@@ -73,6 +74,9 @@ class ScheduleFreeSGD(Optimizer):
         lr = warmed_up_lr(group, counts["step"])
         return advance_averaging(group, group["momentum"], lr, counts)
 
+    def effective_lr(self, group: Group) -> float:
+        return warmed_up_lr(group, self.most_steps(group))
+
     @staticmethod
     def update(b: Bucket) -> tuple[()]:
         y = b.param
@@ -81,6 +85,7 @@ class ScheduleFreeSGD(Optimizer):
 
     to_evaluation = staticmethod(to_x)
     to_training = staticmethod(to_y)
+    restart = staticmethod(restart_z)
 
 
 class ScheduleFreeAdamW(Optimizer):
@@ -147,12 +152,16 @@ class ScheduleFreeAdamW(Optimizer):
         counts["step"] += 1
         return _adam_numbers(group, warmed_up_lr(group, counts["step"]), counts)
 
+    def effective_lr(self, group: Group) -> float:
+        return warmed_up_lr(group, self.most_steps(group))
+
     @staticmethod
     def update(b: Bucket) -> tuple[()]:
         return _adam_step(b)
 
     to_evaluation = staticmethod(to_x)
     to_training = staticmethod(to_y)
+    restart = staticmethod(restart_z)
 
 
 class ScheduleFreeRAdam(Optimizer):
@@ -210,12 +219,16 @@ class ScheduleFreeRAdam(Optimizer):
         rectification = _rectification(group["betas"][1], counts["step"])
         return _adam_numbers(group, lr_of(group) * rectification, counts)
 
+    def effective_lr(self, group: Group) -> float:
+        return lr_of(group) * _rectification(group["betas"][1], self.most_steps(group))
+
     @staticmethod
     def update(b: Bucket) -> tuple[()]:
         return _adam_step(b)
 
     to_evaluation = staticmethod(to_x)
     to_training = staticmethod(to_y)
+    restart = staticmethod(restart_z)
 
 
 def _adam_step(b: Bucket) -> tuple[()]:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from selftune.optim.adamw import check_adam
-from selftune.optim.distance import add_distance, largest_lr, require_alike, sound
+from selftune.optim.distance import largest_lr, require_alike, sound
 from selftune.optim.engine.options import DECOUPLED, require, require_steps
-from selftune.optim.optimizer import Bucket, Group, Optimizer, State, lr_of
+from selftune.optim.optimizer import (
+    Bucket,
+    Group,
+    Optimizer,
+    State,
+    lr_of,
+    write,
+)
 from selftune.optim.sequences import (
     LEARNT_SHARE,
     check_averaging,
@@ -20,6 +28,7 @@ from selftune.optim.sequences import (
     learnt_share,
     move,
     new_averaging,
+    restart_z,
     to_x,
     to_y,
 )
@@ -60,6 +69,8 @@ class ScheduleFreePlus(Optimizer):
     takes_loss = True
     finds_step_size = True
     always = DECOUPLED
+    learns = ("step_size", "grad_l1", *LEARNT_SHARE)
+    makes: ClassVar = {"step_size": "max_step_size, or multiply it by lr,"}
 
     def __init__(
         self,
@@ -93,10 +104,6 @@ class ScheduleFreePlus(Optimizer):
         }
         super().__init__(params, defaults)
 
-    def add_param_group(self, param_group: Group) -> None:
-        super().add_param_group(param_group)
-        add_distance(self.param_groups, "step_size", "grad_l1", *LEARNT_SHARE)
-
     def check(self, group: Group) -> None:
         check_adam(group)
         check_averaging(group, group["beta"], "beta")
@@ -107,6 +114,9 @@ class ScheduleFreePlus(Optimizer):
         require(0 < largest <= math.inf, "max_step_size", largest, "(0, inf]")
         shared = ("polyak_beta", "max_step_size", "r", "c_warmup")
         require_alike(self.param_groups[0], group, *shared)
+
+    def effective_lr(self, group: Group) -> Tensor:
+        return group["step_size"] * (lr_of(group) / (largest_lr(self.param_groups) or 1.0))
 
     def init_state(self, p: Tensor, group: Group) -> State:
         z, exp_avg, exp_avg_sq = p.detach().clone(), torch.zeros_like(p), torch.zeros_like(p)
@@ -128,9 +138,7 @@ class ScheduleFreePlus(Optimizer):
         step_size = sound(largest_lr(self.param_groups) * at_z / e_hat, first["step_size"])
         # The authors have no bound.
         step_size = step_size.clamp(max=first["max_step_size"])
-        for group in self.param_groups:
-            group["grad_l1"].copy_(e)
-            group["step_size"].copy_(step_size)
+        write(self.param_groups, grad_l1=e, step_size=step_size)
         learn_share(self.param_groups, step_size, first["c_warmup"])
 
     def advance(self, group: Group, counts: State) -> State:
@@ -160,6 +168,7 @@ class ScheduleFreePlus(Optimizer):
 
     to_evaluation = staticmethod(to_x)
     to_training = staticmethod(to_y)
+    restart = staticmethod(restart_z)
 
 
 def _annealed_beta(group: Group, steps: int) -> float:

@@ -9,16 +9,24 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from selftune.optim.distance import (
-    add_distance,
     check_distance,
     check_sample,
     largest_lr,
     learn_prodigys_distance,
     require_alike,
+    restart_sample,
     sliced_start,
 )
 from selftune.optim.engine.options import DECOUPLED, require, require_nonnegative
-from selftune.optim.optimizer import Bucket, Group, Optimizer, State, lr_of
+from selftune.optim.optimizer import (
+    Bucket,
+    Group,
+    Optimizer,
+    State,
+    Write,
+    clear,
+    lr_of,
+)
 from selftune.optim.sequences import (
     LEARNT_SHARE,
     check_averaging,
@@ -27,6 +35,7 @@ from selftune.optim.sequences import (
     learnt_share,
     move,
     new_averaging,
+    restart_z,
     to_x,
     to_y,
 )
@@ -57,6 +66,7 @@ class ScheduleFreeProdigy(Optimizer):
 
     finds_step_size = True
     always = DECOUPLED | {"weight_lr_power": 2}
+    learns = ("d", "d_max", "d_numerator", *LEARNT_SHARE)
 
     def __init__(
         self,
@@ -88,10 +98,6 @@ class ScheduleFreeProdigy(Optimizer):
         }
         super().__init__(params, defaults)
 
-    def add_param_group(self, param_group: Group) -> None:
-        super().add_param_group(param_group)
-        add_distance(self.param_groups, "d", "d_max", "d_numerator", *LEARNT_SHARE)
-
     def check(self, group: Group) -> None:
         (beta1, beta2), d_coef = group["betas"], group["d_coef"]
         check_averaging(group, beta1, "betas[0]")
@@ -102,6 +108,9 @@ class ScheduleFreeProdigy(Optimizer):
         check_distance(group)
         first, own = ({**g, "betas[1]": g["betas"][1]} for g in (self.param_groups[0], group))
         require_alike(first, own, "d0", "d_coef", "growth_rate", "betas[1]", "r")
+
+    def effective_lr(self, group: Group) -> Tensor:
+        return group["d"] * lr_of(group)
 
     def init_state(self, p: Tensor, group: Group) -> State:
         z, exp_avg_sq = p.detach().clone(), torch.zeros_like(p)
@@ -153,3 +162,11 @@ class ScheduleFreeProdigy(Optimizer):
 
     to_evaluation = staticmethod(to_x)
     to_training = staticmethod(to_y)
+
+    @staticmethod
+    def restart(p: Tensor, state: State, group: Group, write: Write) -> None:
+        restart_z(p, state, group, write)
+        restart_sample(p, state, group, write)
+
+    def forget(self) -> None:
+        clear(self.param_groups, ("d_numerator",))

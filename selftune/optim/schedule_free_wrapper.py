@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from selftune.optim.engine.checkpoints import like
+from selftune.optim.engine.checkpoints import copied, like
 from selftune.optim.engine.cohorts import Bucket, Cohort, cohorts
-from selftune.optim.engine.collectives import total
+from selftune.optim.engine.collectives import plain, total
 from selftune.optim.engine.evaluation_weights import EvaluationWeights
+from selftune.optim.engine.foreign_writes import Write, put
 from selftune.optim.engine.options import require
 from selftune.optim.engine.precision import LOW_PRECISION, uncompiled
 from selftune.optim.engine.skipped_steps import count_skip, known_at_once
@@ -53,6 +54,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
 
     # Before the last step, while it is not known whether it counted: see `Verdict`.
     _counted: Sequence[tuple[Cohort, State]] = ()
+    _is_made = False
 
     def __init__(self, base: torch.optim.Optimizer, beta: float = 0.9, r: float = 0.0) -> None:
         if not isinstance(base, torch.optim.Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -71,16 +73,21 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
             group.update(averaging)
         self.base = base
         self.own: dict[Tensor, State] = {}
+        self.begin_following()
         super().__init__(base.param_groups, {**base.defaults, **averaging})
+        self._is_made = True
 
     @property
-    def state(self) -> Mapping[Tensor, State]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The base's state and, with marked names, ours; to read."""
+    def state(self) -> MutableMapping[Tensor, State]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The base's state and, with marked names, ours."""
         return BothStates(self.base.state, self.own)
 
     @state.setter
-    def state(self, _: object) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        pass  # from torch's constructor, an empty one
+    def state(self, state: Mapping[Tensor, State]) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        if self._is_made:  # torch's constructor writes an empty one
+            both = self.state
+            both.clear()
+            both.update(state)
 
     def add_param_group(self, param_group: Group) -> None:
         for name in (BETA, R):
@@ -124,11 +131,25 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         self._step()
         return loss
 
+    def add_loss(self, loss: Any) -> None:
+        """Not needed; taken as `Optimizer.add_loss` does."""
+
+    def step_size(self) -> list[float]:
+        """The effective step size of each group of the base: see `Optimizer.step_size`."""
+        if isinstance(self.base, Optimizer):
+            return self.base.step_size()
+        return [lr_of(group) for group in self.param_groups]
+
     @uncompiled
     @guarded
     def _step(self) -> None:
-        stepping = self._cohorts(self._moving())
-        if stepping and not isinstance(self.base, Optimizer) and _is_spoilt(stepping):
+        moving = self._moving()
+        if moving:
+            self._go_on()
+        stepping = self._cohorts(moving)
+        if isinstance(self.base, Optimizer):
+            self.base.is_wrapped = True  # the parameters change between its steps
+        elif stepping and _is_spoilt(stepping):
             count_skip(type(self).__name__, self.param_groups)
             return
         for b in _buckets(stepping):
@@ -139,6 +160,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         if skipped_steps(self.base) == skipped_before:
             self._average(stepping)
         self._to_y(stepping)
+        self._marks.sign(self._followed(), after_step=True)
 
     def _moving(self) -> list[Tensor]:
         """The parameters that step now; those that never did begin where they are."""
@@ -197,18 +219,21 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
             for cohort, counts in counted:
                 cohort.set_counts(counts)
 
-    def train(self) -> None:
-        """Move the parameters to y. An optimizer starts there."""
-        self._switch(True)
-
-    def eval(self) -> None:
-        """Move the parameters to x."""
-        self._switch(False)
-
     def state_dict(self) -> dict[str, Any]:
         """The base's state dict, with x, z and the averaging weights of every parameter."""
         self.settle()
-        return super().state_dict()
+        saved = super().state_dict()
+        saved["state"] = {i: dict(state) for i, state in saved["state"].items()}
+        # What someone else has written is saved as the next step would go on from it.
+        writes = self._written(wait=True)
+        for group, as_saved in zip(self.param_groups, saved["param_groups"], strict=True):
+            for p, i in zip(group["params"], as_saved["params"], strict=True):
+                if p in writes:
+                    state = saved["state"][i]
+                    for name in (OWN + "x", OWN + "z"):
+                        state[name] = state[name].clone()
+                        put(plain(state[name]), plain(p).detach(), writes[p].where)
+        return saved
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -225,7 +250,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
     def _load(self, state_dict: dict[str, Any]) -> None:
         saved = [i for group in state_dict["param_groups"] for i in group["params"]]
         of_base = {
-            i: {name: value for name, value in state.items() if not name.startswith(OWN)}
+            i: {name: copied(value) for name, value in state.items() if not name.startswith(OWN)}
             for i, state in state_dict["state"].items()
         }
         state = {i: base for i, base in of_base.items() if base}
@@ -236,6 +261,9 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
             for name in ("train_mode", BETA, R):  # a checkpoint of the base alone has none of them
                 group.setdefault(name, old[name])
         self.own.clear()
+        attachments = self.attachments
+        self.begin_following()
+        self.attachments = attachments
         params = [p for group in self.param_groups for p in group["params"]]
         for i, p in zip(saved, params, strict=True):
             own = {
@@ -247,24 +275,43 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
                 self.own[p] = like(_new_state(p), own)
 
     def __getstate__(self) -> dict[str, Any]:
+        if self.attachments and not self.is_held:
+            self.eval()  # as the model is copied
         self.settle()
         names = ("base", "own", "param_groups", "defaults")
         return {name: getattr(self, name) for name in names}
 
-    @torch.no_grad()
-    def _switch(self, train_mode: bool) -> None:
-        self.settle()
-        if self.param_groups[0]["train_mode"] == train_mode:
-            return
-        self._refuse_lent(train_mode)
-        present = self._cohorts([p for p, own in self.own.items() if own["step"]])
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._is_made = True
+        self.begin_following()
+
+    @property
+    def _has_two_places(self) -> bool:
+        return True
+
+    def _followed(self) -> list[Tensor]:
+        params = (p for group in self.param_groups for p in group["params"])
+        return [p for p in params if p in self.own and self.own[p]["step"]]
+
+    def _kept(self, p: Tensor) -> State:
+        return self.own[p]
+
+    def _move(self, params: list[Tensor], train_mode: bool) -> None:
         if train_mode:
-            self._to_y(present)
+            self._to_y(self._cohorts(params))
         else:
-            for b in _buckets(present):
+            for b in _buckets(self._cohorts(params)):
                 b.param.copy_(b.x)
-        for group in self.param_groups:
-            group["train_mode"] = train_mode
+
+    def _restart(self, writes: dict[Tensor, Write]) -> None:
+        for p, (where, _) in writes.items():
+            for name in ("x", "z"):
+                put(plain(self.own[p][name]), plain(p).detach(), where)
+        if isinstance(self.base, Optimizer):
+            self.base.go_on_from(
+                {p: write for p, write in writes.items() if self.base.state.get(p)}
+            )
 
     def _to_y(self, members: list[Cohort]) -> None:
         for b in _buckets(members):

@@ -12,7 +12,7 @@ from selftune.optim.engine.collectives import completed, is_flattened
 from selftune.optim.engine.options import DECOUPLED, require_nonnegative
 from selftune.optim.engine.orthogonal import orthogonalized_parts
 from selftune.optim.engine.precision import in_float32
-from selftune.optim.optimizer import Bucket, Group, Optimizer, State, lr_of
+from selftune.optim.optimizer import Bucket, Group, Optimizer, State, Write, lr_of, put
 from selftune.tensor_list import TensorList
 
 MOMENTUM = 0.9
@@ -150,6 +150,22 @@ class SelfTune(Optimizer):
         return ()
 
     to_training = to_evaluation
+
+    @staticmethod
+    def restart(p: Tensor, state: State, group: Group, write: Write) -> None:
+        put(state["x"], p, write.where)
+        if write.where is None and not write.again:
+            state["p0"].copy_(p)
+
+    def effective_lr(self, group: Group) -> float | Tensor:
+        etas: list[Tensor] = []
+        for state in (self.state.get(p) for p in group["params"]):
+            if state:
+                counts = {name: v for name, v in state.items() if not isinstance(v, Tensor)}
+                n = self.advance(group, {**counts, "step": max(0, counts["step"] - 1)})
+                r = (state["distance"] / n["unit"]).clamp(min=n["lr"])
+                etas.append((r * (n["dog"] * n["lr"])).sqrt())
+        return torch.stack(etas).mean() if etas else lr_of(group)
 
 
 def is_matrix(p: Tensor) -> bool:

@@ -13,7 +13,15 @@ import torch
 from torch import Tensor
 
 from selftune.optim.engine.options import require, require_nonnegative
-from selftune.optim.optimizer import Bucket, Group, State, lr_of
+from selftune.optim.optimizer import (
+    Bucket,
+    Group,
+    State,
+    Write,
+    lr_of,
+    put,
+    write,
+)
 from selftune.tensor_list import Scalar, TensorList
 
 
@@ -72,10 +80,7 @@ def learn_share(groups: list[Group], step_size: Tensor, warmup: int = 0) -> None
     # x / 0 = inf while the largest step was 0: the window is then 1.
     growth = largest.clamp(min=torch.finfo(torch.float32).tiny) / first["largest_step"]
     window = 1 + first["window"] * (k > warmup + 1) * ((k - 1) / k) ** first["r"] / growth**2
-    for group in groups:
-        group["k"].copy_(k)
-        group["largest_step"].copy_(largest)
-        group["window"].copy_(window)
+    write(groups, k=k, largest_step=largest, window=window)
 
 
 def learnt_share(group: Group, lr: float, counts: State) -> Tensor:
@@ -104,6 +109,11 @@ def to_x(b: Bucket) -> tuple[()]:
 def to_y(b: Bucket) -> tuple[()]:
     b.param.lerp_(b.z, 1 - b.beta)
     return ()
+
+
+def restart_z(p: Tensor, state: State, group: Group, write: Write) -> None:
+    """x, y and z are what someone else has written."""
+    put(state["z"], p, write.where)
 
 
 def check_averaging(group: Group, beta: float, name: str) -> None:

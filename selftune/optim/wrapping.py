@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch.optim.optimizer as torch_optimizer
 from torch import Tensor
@@ -14,24 +16,85 @@ from selftune.optim.engine.cohorts import State
 OWN = "schedule_free_"  # marks the names of our part of a parameter's state
 
 
-class BothStates(Mapping[Tensor, State]):
-    """The state of the base and of what wraps it, as one state."""
+class BothStates(MutableMapping[Tensor, State]):
+    """The state of the base and of what wraps it, as one; what is written goes to its home."""
 
-    def __init__(self, base: Mapping[Tensor, State], own: Mapping[Tensor, State]) -> None:
+    def __init__(
+        self, base: MutableMapping[Tensor, State], own: MutableMapping[Tensor, State]
+    ) -> None:
         self.base, self.own = base, own
 
     def __getitem__(self, p: Tensor) -> State:  # an empty one where there is none, as in torch
-        own = {OWN + name: value for name, value in self.own.get(p, {}).items()}
-        return {**self.base.get(p, {}), **own}
+        return OneState(self, p)
+
+    def __setitem__(self, p: Tensor, state: State) -> None:
+        values = dict(state)
+        own = {name.removeprefix(OWN): v for name, v in values.items() if name.startswith(OWN)}
+        base = {name: value for name, value in values.items() if not name.startswith(OWN)}
+        for home, part in ((self.base, base), (self.own, own)):
+            if part:
+                home[p] = part
+            else:
+                home.pop(p, None)
+
+    def __delitem__(self, p: Tensor) -> None:
+        if p not in self:
+            raise KeyError(p)
+        self.base.pop(p, None)
+        self.own.pop(p, None)
 
     def __contains__(self, p: object) -> bool:
         return p in self.base or p in self.own
 
     def __iter__(self) -> Iterator[Tensor]:
-        return iter(dict.fromkeys((*self.base, *self.own)))
+        return iter(list(dict.fromkeys((*self.base, *self.own))))
 
     def __len__(self) -> int:
         return len(dict.fromkeys((*self.base, *self.own)))
+
+
+class OneState(dict[str, Any]):
+    """A parameter's state in both, as a dict."""
+
+    def __init__(self, both: BothStates, p: Tensor) -> None:
+        own = {OWN + name: value for name, value in both.own.get(p, {}).items()}
+        super().__init__({**both.base.get(p, {}), **own})
+        self._both, self._p = both, p
+
+    def _write(self) -> None:
+        self._both[self._p] = self
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        self._write()
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        self._write()
+
+    def update(self, *others: Any, **values: Any) -> None:
+        super().update(*others, **values)
+        self._write()
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        if name not in self:
+            self[name] = default
+        return self[name]
+
+    def pop(self, name: str, *default: Any) -> Any:
+        value = super().pop(name, *default)
+        self._write()
+        return value
+
+    def clear(self) -> None:
+        super().clear()
+        self._write()
+
+    def __reduce__(self) -> Any:  # a copy is a dict of its own
+        return dict, (dict(self),)
+
+    def __deepcopy__(self, memo: Any) -> State:
+        return copy.deepcopy(dict(self), memo)
 
 
 @contextmanager

@@ -189,15 +189,13 @@ def test_an_attached_schedule_free_optimizer_says_so_too():
     average.attach(optimizer)
     train(model, optimizer, range(3))
     attach(model, optimizer)
-    model.eval()
     (inputs,) = batches([9])
     with (
-        torch.no_grad(),
         average.swap(model),
         pytest.raises(RuntimeError, match=r"ScheduleFreeSGD\.eval\(\) inside swap\(\)"),
     ):
-        model(inputs)
-    optimizer.eval()
+        model.eval()
+    model.eval()
     with torch.no_grad(), average.swap(model):
         model(inputs)
     model.train()(inputs)

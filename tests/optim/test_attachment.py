@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from contract import every_optimizer, take_step
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
+from torch.utils.checkpoint import checkpoint
 
 from benchmarks.ranks import on_ranks
 from selftune.optim import ScheduleFreeAdamW, ScheduleFreeSGD, attach
@@ -55,13 +57,13 @@ def pair(cls: type = ScheduleFreeAdamW, **options: Any) -> tuple[nn.Sequential, 
 
 def trained(cls: type = ScheduleFreeAdamW) -> tuple[nn.Sequential, Any, Tensor, Tensor]:
     """A model, its attached optimizer, and what the two kinds of weights are after some steps."""
-    model, optimizer = pair(cls)
-    attach(model, optimizer)
-    train(model, optimizer, range(STEPS))
-    twin = copy.deepcopy((model, optimizer))
-    at_training = weights(twin[0])
-    twin[1].eval()
-    return model, optimizer, at_training, weights(twin[0])
+    pairs = pair(cls), pair(cls)
+    for model, optimizer in pairs:
+        attach(model, optimizer)
+        train(model, optimizer, range(STEPS))
+    (model, optimizer), (twin, other) = pairs
+    other.eval()
+    return model, optimizer, weights(model), weights(twin)
 
 
 @contextmanager
@@ -173,7 +175,7 @@ def test_a_forward_pass_that_fails_does_not_end_the_following():
         model(torch.zeros(1, 99, dtype=torch.float64))
     with evaluating(model):
         model(batch(0))
-    torch.testing.assert_close(weights(model), at_evaluation, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(weights(model), at_evaluation, rtol=1e-12, atol=1e-14)
 
 
 # -- steps --------------------------------------------------------------------------------------
@@ -298,7 +300,7 @@ def test_two_optimizers_of_one_model_move_together():
             optimizer.step()
     with evaluating(model):
         model(batch(0))
-    assert [optimizer.param_groups[0]["train_mode"] for optimizer in optimizers] == [False] * 2
+        assert [optimizer.param_groups[0]["train_mode"] for optimizer in optimizers] == [False] * 2
 
 
 # -- wrappers -----------------------------------------------------------------------------------
@@ -416,10 +418,231 @@ def test_after_remove_nothing_is_followed():
     assert torch.equal(weights(model), before)
 
 
-def test_a_copied_model_follows_its_copied_optimizer():
-    model, optimizer, at_training, at_evaluation = trained()
+def test_a_copied_model_follows_an_optimizer_that_is_copied_with_it():
+    model, optimizer, _, at_evaluation = trained()
     copied, _ = copy.deepcopy((model, optimizer))
+    before = weights(model)
     with evaluating(copied):
         copied(batch(0))
-    assert torch.equal(weights(copied), at_evaluation)
-    assert torch.equal(weights(model), at_training)
+        assert torch.equal(weights(copied), at_evaluation)
+    assert not torch.equal(weights(copied), at_evaluation)
+    assert torch.equal(weights(model), before)
+
+
+# -- copies -------------------------------------------------------------------------------------
+
+
+def pickled(model: nn.Module) -> nn.Module:
+    return pickle.loads(pickle.dumps(model))
+
+
+def saved(model: nn.Module) -> nn.Module:
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+def averaged(model: nn.Module) -> nn.Module:
+    return torch.optim.swa_utils.AveragedModel(model).module
+
+
+every_copy = pytest.mark.parametrize("copied", [copy.deepcopy, pickled, saved, averaged])
+
+
+@every_optimizer
+@every_copy
+def test_a_copy_is_a_plain_model_at_the_evaluation_weights(cls, copied):
+    model, optimizer, _, at_evaluation = trained(cls)
+    twin = copied(model)
+    assert torch.equal(weights(twin), at_evaluation)
+    train(model.train(), optimizer, range(STEPS, STEPS + 3))
+    twin.load_state_dict(model.state_dict())
+    model.train()(batch(0))
+    held, given = weights(model), weights(twin)
+    for mode in (True, False):
+        twin.train(mode)
+        for grad_enabled in (True, False):
+            with torch.set_grad_enabled(grad_enabled):
+                twin(batch(0))
+    twin.state_dict()
+    assert torch.equal(weights(twin), given)
+    assert torch.equal(weights(model), held)
+
+
+def test_a_copied_part_is_plain_too():
+    model, _, _, at_evaluation = trained()
+    twin = copy.deepcopy(model[0])
+    assert torch.equal(weights(twin), at_evaluation[: weights(twin).numel()])
+    with torch.no_grad():
+        twin.eval()(batch(0))
+    assert torch.equal(weights(twin), at_evaluation[: weights(twin).numel()])
+
+
+def test_a_pickled_model_is_as_small_as_one_that_is_not_attached():
+    model, *_ = trained()
+    assert len(pickle.dumps(model)) == len(pickle.dumps(network()))
+
+
+def test_a_copy_trains_with_another_optimizer_and_may_be_attached_to_it():
+    model, optimizer, _, _ = trained()
+    fork = copy.deepcopy(model)
+    plain = copy.deepcopy(model)
+    model.train()(batch(0))
+    held = weights(model)
+    other = ScheduleFreeSGD(fork.parameters(), lr=0.1)
+    attach(fork, other)
+    train(fork.train(), other, range(3))
+    train(plain.train(), torch.optim.SGD(plain.parameters(), lr=0.1), range(3))
+    with evaluating(fork):
+        fork(batch(0))
+    assert torch.equal(weights(model), held)
+    assert optimizer.param_groups[0]["train_mode"]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_a_copy_can_be_scripted():
+    model, _, _, at_evaluation = trained()
+    scripted = torch.jit.script(copy.deepcopy(model).eval())
+    assert torch.equal(weights(scripted), at_evaluation)
+    with evaluating(model):
+        assert torch.equal(scripted(batch(0)), model(batch(0)))
+
+
+# -- what is held, and modes ----------------------------------------------------------------------
+
+
+@every_optimizer
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("grad_enabled", [True, False])
+def test_inside_the_context_the_weights_stay_those_of_evaluation(cls, training, grad_enabled):
+    model, optimizer, _, at_evaluation = trained(cls)
+    model.train(training)
+    with optimizer.evaluation_weights(), torch.set_grad_enabled(grad_enabled):
+        model(batch(0))
+        model[0](batch(0))
+        model.train(training)
+        model.state_dict()
+        with optimizer.evaluation_weights():
+            model(batch(0))
+        model(batch(0))
+        assert torch.equal(weights(model), at_evaluation)
+        with torch.enable_grad(), pytest.raises(RuntimeError, match="at the evaluation weights"):
+            train(model, optimizer, range(1))
+
+
+def test_the_modes_alone_move_the_weights():
+    # What is exported, merged or called functionally runs no forward pass of the model.
+    model, _, at_training, at_evaluation = trained()
+    model.eval()
+    assert torch.equal(weights(model), at_evaluation)
+    model.train()
+    torch.testing.assert_close(weights(model), at_training, rtol=1e-12, atol=1e-14)
+
+
+def test_a_part_of_a_part_that_is_called_by_itself_is_differentiated_at_the_training_weights():
+    model = nn.Sequential(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1))).double()
+    optimizer = ScheduleFreeAdamW(model.parameters())
+    attach(model, optimizer)
+    train(model, optimizer, range(STEPS))
+    at_training = weights(model)
+    model.eval()
+    model[0][0](batch(0))
+    torch.testing.assert_close(weights(model), at_training, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_reentrant_checkpointing_runs_forward_where_it_is_differentiated(part):
+    ends = []
+    for checkpointed in (True, False):
+        model, optimizer = pair(lr=0.01)
+        attach(model, optimizer)
+        model.eval()
+        for step in range(STEPS):
+            optimizer.zero_grad()
+            x = batch(step).requires_grad_()
+            called = model[:2] if part else model
+            out = checkpoint(called, x, use_reentrant=True) if checkpointed else called(x)
+            (model[2:](out) if part else out).square().mean().backward()
+            optimizer.step()
+        ends.append(weights(model))
+    torch.testing.assert_close(*ends, rtol=1e-11, atol=1e-13)
+
+
+def test_a_checkpointed_model_is_judged_at_the_evaluation_weights():
+    model, _, _, at_evaluation = trained()
+    model.eval()
+    with torch.no_grad():
+        checkpoint(model, batch(0).requires_grad_(), use_reentrant=True)
+    assert torch.equal(weights(model), at_evaluation)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_a_model_that_is_compiled_when_it_is_attached_already_is_one_graph_per_mode():
+    model, optimizer = pair()
+    attach(model, optimizer)
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(model, backend=backend, fullgraph=True)
+    train(compiled, optimizer, range(3))
+    with evaluating(compiled):
+        compiled(batch(0))
+    assert len(graphs) == 2
+    torch._dynamo.reset()
+
+
+def test_parameters_that_a_load_replaces_are_refused():
+    model, *_ = trained()
+    kept = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=r"assign=True.*ScheduleFreeAdamW does not hold"):
+        model.load_state_dict(kept, assign=True)
+
+
+# -- the door, once more --------------------------------------------------------------------------
+
+
+class Accelerated(torch.optim.Optimizer):
+    """A wrapper such as accelerate's, which is an optimizer without being made as one."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
+
+
+def test_the_optimizer_inside_a_frameworks_wrapper_is_attached():
+    model, optimizer = pair()
+    assert attach(model, Accelerated(optimizer)).optimizer is optimizer
+
+
+def test_attaching_twice_is_attaching_once():
+    model, optimizer = pair()
+    first = attach(model, optimizer)
+    assert attach(model, optimizer) is first
+    first.remove()
+    assert attach(model, optimizer) is not first
+
+
+def test_a_second_optimizer_of_the_same_parameters_is_refused():
+    model, optimizer = pair()
+    attachment = attach(model, optimizer)
+    other = ScheduleFreeSGD(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=r"another ScheduleFreeAdamW.*remove\(\)"):
+        attach(model, other)
+    attachment.remove()
+    attach(model, other)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (lambda model, o: (o, model), "takes the model first"),
+        (lambda model, o: (model, ScheduleFreeAdamW), r"got a class: ScheduleFreeAdamW\(model"),
+        (lambda model, o: (network(), o), "holds none of the model's parameters"),
+    ],
+)
+def test_what_cannot_be_attached_is_refused_with_the_reason(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        attach(*arguments(*pair()))

@@ -396,3 +396,31 @@ def test_a_state_that_was_not_grown_with_its_parameter_is_named():
     q.grad = torch.ones_like(q)
     with pytest.raises(ValueError, match=r"the state 'x' .* \(3,\), but should have \(5,\)"):
         optimizer.step()
+
+
+@pytest.mark.parametrize("base", [BASES["AdamW"], BASES["Prodigy"]], ids=["AdamW", "Prodigy"])
+def test_its_state_takes_writes(base):
+    problem, optimizer = wrapped(base)
+    train(problem, optimizer, 3)
+    first, second, third = problem.start
+    kept = copy.deepcopy(dict(optimizer.state[first]))
+    optimizer.state[first]["schedule_free_z"] = torch.zeros_like(first)
+    assert not optimizer.own[first]["z"].any()
+    optimizer.state[first].update(kept)
+    assert torch.equal(optimizer.own[first]["z"], kept["schedule_free_z"])
+    assert optimizer.state.pop(first).keys() == kept.keys()
+    assert first not in optimizer.own
+    assert first not in optimizer.base.state
+    optimizer.state[first] = kept
+    assert optimizer.state[first].keys() == kept.keys()
+    del optimizer.state[second]
+    assert set(optimizer.state) == {first, third}
+    with pytest.raises(KeyError):
+        del optimizer.state[second]
+    optimizer.state.clear()
+    assert not optimizer.own
+    train(problem, optimizer, 3)
+    optimizer.state = {}
+    assert not optimizer.base.state
+    train(problem, optimizer, 3)
+    assert all(p.isfinite().all() for p in problem.start)

@@ -128,6 +128,11 @@ def _label(group: Group, i: int) -> str:
     return f"parameter {i}" if names is None else f"{names[group['params'].index(i)]!r}"
 
 
+def copied(value: Any) -> Any:
+    """What a state dict holds, in memory of its own: others may load the same one."""
+    return value.detach().clone() if isinstance(value, Tensor) else value
+
+
 def like(fresh: State, state: State) -> State:
     """The names and types of a new state, with the loaded values where there are any."""
     return {name: _as(value, state.get(name, value)) for name, value in fresh.items()}
@@ -135,5 +140,5 @@ def like(fresh: State, state: State) -> State:
 
 def _as(own: Any, value: Any) -> Any:
     if isinstance(own, Tensor):
-        return value.to(device=own.device, dtype=own.dtype)
+        return value.to(device=own.device, dtype=own.dtype, copy=True)
     return type(own)(value)

@@ -94,6 +94,12 @@ def hidden_partition(params: Iterable[Tensor]) -> str | None:
     return None
 
 
+def several_ranks() -> bool:
+    """Whether this is one process of several."""
+    here = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return here and torch.distributed.get_world_size() > 1
+
+
 def completed(sums: Tensor, over: Shards) -> Tensor:
     """Sums over this rank's parts as sums over all parts, in place."""
     for group in over:

@@ -30,18 +30,29 @@ class Verdict:
         else:
             self.ok = ok
         self.counts = [(cohort, cohort.counts) for cohort in stepping]
-        self.learnt = [(number, number.clone()) for number in learnt(groups)]
+        self.learnt = [
+            (group, name, number)
+            for group in groups
+            for name, number in group.items()
+            if isinstance(number, Tensor) and name != "lr"
+        ]
 
     def over_what_was_learnt(self) -> None:
         """After the step: numbers go back if it does not count, or if they are not finite.
 
         Sends the answer on its way to the host.
         """
-        for number, old in self.learnt:
-            keep = number.isfinite()
-            if self.ok is not None:
-                keep = keep & self.ok.to(number.device)
-            number.copy_(torch.where(keep, number, old))
+        judged: dict[tuple[int, int], Tensor] = {}  # groups may share a number
+        for group, name, old in self.learnt:
+            number: Tensor = group[name]
+            if number is old:
+                continue
+            if (id(number), id(old)) not in judged:
+                keep = number.isfinite()
+                if self.ok is not None:
+                    keep = keep & self.ok.to(number.device)
+                judged[id(number), id(old)] = torch.where(keep, number, old)
+            group[name] = judged[id(number), id(old)]
         if self.ok is not None and not self.ok.is_cpu and not self.ok.is_meta:
             answer = torch.empty((), dtype=torch.bool, pin_memory=True)
             answer.copy_(self.ok, non_blocking=True)
@@ -75,9 +86,3 @@ def count_skip(name: str, groups: list[Group]) -> None:
         )
     for group in groups:
         group["skipped_steps"] += 1
-
-
-def learnt(groups: list[Group]) -> list[Tensor]:
-    """The groups' numbers that are estimated."""
-    items = [item for group in groups for item in group.items()]
-    return [value for name, value in items if isinstance(value, Tensor) and name != "lr"]

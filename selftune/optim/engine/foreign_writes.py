@@ -1,0 +1,204 @@
+"""Noticing that someone else has written the parameters since the optimizer last did.
+
+Weights are loaded, pruned, clamped and normalized between steps; a method that keeps more of them
+than the parameters has to follow. A write is known by the parameter's version counter or address,
+neither of which needs the device, and on the CPU by a sample of its elements too, as writes to
+`p.data` leave both alone. On an accelerator the sample is compared where the host waits anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from operator import is_not
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from selftune.optim.engine.collectives import plain
+
+SAMPLE = 64  # elements of each tensor that are compared
+# Parameters that are rewritten for the third time, each time so few steps later, are so again.
+OFTEN = 100
+
+
+class Write(NamedTuple):
+    """What someone else wrote.
+
+    where: the elements that they changed; None for all of them.
+    again: whether they keep on writing this parameter, as who keeps up a constraint does, and
+        not who loads weights.
+    """
+
+    where: Tensor | None
+    again: bool
+
+
+class Marks:
+    """The parameters as the optimizer left them."""
+
+    def __init__(self) -> None:
+        self._params: list[Tensor] = []
+        self._places: dict[Tensor, int] = {}
+        self._views: list[Tensor] = []  # the samples, in the parameters' memory
+        self._values: list[Tensor] = []  # what they were
+        self._versions: list[int] = []
+        self._addresses: list[int] = []
+        self._batches: list[tuple[list[Tensor], Tensor]] = []  # views and values of one type
+        self._touched: set[Tensor] = set()  # found written since the last `sign`
+        self._whole: dict[Tensor, Tensor] = {}  # copies of those that were touched lately
+        self._steps = 0
+        self._times: dict[Tensor, tuple[int, int]] = {}  # rewritten lately, and when at last
+
+    def __contains__(self, p: Tensor) -> bool:
+        return p in self._places
+
+    def sign(self, params: list[Tensor], after_step: bool = False) -> None:
+        """Take the present values of these parameters for the optimizer's.
+
+        After a step these are all parameters, and those that were found written before it are
+        copied, to know next time which of their elements are.
+        """
+        addresses = [plain(p).data_ptr() for p in params]
+        if len(params) != len(self._params) or any(map(is_not, params, self._params)):
+            self._sign_some(params)
+        elif addresses != self._addresses:
+            self._begin(params)
+        else:
+            for views, values in self._batches:
+                torch.cat(views, out=values)
+            self._versions = [plain(p)._version for p in params]
+        if after_step:
+            self._steps += 1
+            self._whole = {p: plain(p).detach().clone() for p in params if p in self._touched}
+            self._touched.clear()
+        elif self._whole:
+            self._whole |= {p: plain(p).detach().clone() for p in params if p in self._whole}
+
+    def written(self, wait: bool) -> dict[Tensor, Write]:
+        """The parameters that someone else has written since.
+
+        wait: whether the host may wait for an accelerator.
+        """
+        suspects = self._suspects(wait)
+        found: dict[Tensor, Write] = {}
+        for i in suspects:
+            p = self._params[i]
+            write = self._look(p, i)
+            if write is not None:
+                found[p] = write
+        return found
+
+    def _suspects(self, wait: bool) -> list[int]:
+        suspects: set[int] = set()
+        for i, p in enumerate(self._params):
+            tensor = plain(p)
+            if tensor._version != self._versions[i] or tensor.data_ptr() != self._addresses[i]:
+                suspects.add(i)
+        for views, values in self._batches:
+            if values.is_meta or not (values.is_cpu or wait):
+                continue
+            if not torch.equal(_bits(torch.cat(views)), _bits(values)):
+                suspects.update(
+                    i
+                    for i, (view, value) in enumerate(zip(self._views, self._values, strict=True))
+                    if value.dtype == values.dtype
+                    and value.device == values.device
+                    and not torch.equal(_bits(view.contiguous()), _bits(value))
+                )
+        return sorted(suspects)
+
+    def _look(self, p: Tensor, i: int) -> Write | None:
+        tensor, before = plain(p).detach(), self._values[i]
+        view = _sample(tensor)
+        if tensor.is_meta or (view.dtype, view.device) != (before.dtype, before.device):
+            return None  # moved or converted: not written
+        if view.stride() != self._views[i].stride() or view.shape != before.shape:
+            return None  # another memory format
+        whole = self._whole.get(p)
+        if whole is not None:
+            where = _unlike(tensor, whole)
+            if not where.any():
+                self._touched.add(p)  # perhaps a clamp that had nothing to do this time
+                return None
+            self._touched.add(p)
+            is_mask = not tensor[where].any()
+            return Write(None if where.all() else where, again=not is_mask)
+        changed = _unlike(view, before)
+        if not changed.any() or not view[changed].any():
+            # A mask, or something so sparse that the sample has missed it: zeros are no chance.
+            if not changed.any():
+                self._touched.add(p)
+            zeros = tensor == 0
+            return Write(zeros, again=False) if zeros.any() else None
+        self._touched.add(p)
+        return Write(None, self._is_again(p))
+
+    def _is_again(self, p: Tensor) -> bool:
+        times, last = self._times.get(p, (0, 0))
+        if last != self._steps:  # not the same write, looked at twice
+            times = times + 1 if self._steps - last <= OFTEN else 1
+            self._times[p] = times, self._steps
+        return times >= 3
+
+    def _begin(self, params: list[Tensor]) -> None:
+        self._params = list(params)
+        self._places = {p: i for i, p in enumerate(params)}
+        self._addresses = [plain(p).data_ptr() for p in params]
+        self._versions = [plain(p)._version for p in params]
+        self._views = [_sample(plain(p).detach()) for p in params]
+        alike: dict[tuple[torch.device, torch.dtype], list[int]] = {}
+        for i, view in enumerate(self._views):
+            alike.setdefault((view.device, view.dtype), []).append(i)
+        self._batches, self._values = [], list(self._views)
+        for members in alike.values():
+            views = [self._views[i] for i in members]
+            values = torch.cat(views)
+            self._batches.append((views, values))
+            parts = torch.split(values, [view.numel() for view in views])
+            for i, part in zip(members, parts, strict=True):
+                self._values[i] = part
+
+    def _sign_some(self, params: Iterable[Tensor]) -> None:
+        """These anew, and others with what they were."""
+        kept = {
+            p: (self._versions[i], self._addresses[i], self._views[i], self._values[i].clone())
+            for p, i in self._places.items()
+        }
+        for p in params:
+            kept.pop(p, None)
+        both = [*kept, *params]
+        order = [p for p in self._params if p in set(both)]
+        self._begin([*order, *(p for p in params if p not in self._places)])
+        for p, (version, address, view, value) in kept.items():
+            i = self._places[p]
+            self._versions[i], self._addresses[i] = version, address
+            if self._values[i].shape == value.shape and self._values[i].dtype == value.dtype:
+                self._values[i].copy_(value)
+            self._views[i] = view
+
+
+def put(tensor: Tensor, value: Tensor, where: Tensor | None) -> None:
+    """Write the value, where it is asked for: everywhere, or where the mask says so."""
+    value = value.to(tensor.dtype)
+    tensor.copy_(value if where is None else torch.where(where, value, tensor))
+
+
+def _sample(tensor: Tensor) -> Tensor:
+    """Elements at equal distances, as a view in one dimension."""
+    elements = tensor.numel()
+    dense = tensor.is_contiguous() or torch.empty_like(tensor, device="meta").stride() == (
+        tensor.stride()
+    )
+    if not dense:
+        return tensor.as_strided((min(elements, 1),), (1,), tensor.storage_offset())
+    size = min(elements, SAMPLE)
+    return tensor.as_strided((size,), (max(1, elements // SAMPLE),), tensor.storage_offset())
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.view(torch.uint8)
+
+
+def _unlike(a: Tensor, b: Tensor) -> Tensor:
+    return (a != b) & ~(a.isnan() & b.isnan())

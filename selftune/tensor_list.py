@@ -127,7 +127,10 @@ class TensorList:
     def maximum_(self, other: TensorList | Scalar) -> TensorList:
         if isinstance(other, Tensor):
             other = TensorList([other.to(tensor.dtype) for tensor in self.tensors])
-        torch._foreach_maximum_(self.tensors, _operand(other))
+        if isinstance(other, TensorList):
+            torch._foreach_maximum_(self.tensors, other.tensors)
+        else:
+            torch._foreach_clamp_min_(self.tensors, other)
         return self
 
     def sqrt(self) -> TensorList:

@@ -57,15 +57,17 @@ def orthogonalized_parts(members: Sequence[Any], parts: Sequence[Tensor]) -> lis
 def _newton_schulz(batch: Tensor) -> Tensor:
     a, b, c = COEFFICIENTS
     tall = batch.shape[1] > batch.shape[2]
-    x = batch.mT if tall else batch
+    x: Tensor = batch.transpose(1, 2) if tall else batch
     tiny = torch.finfo(x.dtype).tiny
     # First by the largest element, so that no square of a large or small number is lost.
-    x = x / x.abs().amax((1, 2), keepdim=True).clamp(min=tiny)
-    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=tiny)
+    largest: Tensor = torch.amax(x.abs(), (1, 2), keepdim=True)
+    x = x / largest.clamp(min=tiny)
+    norm: Tensor = x.square().sum((1, 2), keepdim=True).sqrt()
+    x = x / norm.clamp(min=tiny)
     for _ in range(ITERATIONS):
-        gram = x @ x.mT
+        gram: Tensor = x @ x.transpose(1, 2)
         x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return x.mT if tall else x
+    return x.transpose(1, 2) if tall else x
 
 
 def _gathered(p: Any, part: Tensor) -> Tensor:

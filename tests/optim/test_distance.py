@@ -68,7 +68,9 @@ def test_prodigys_d_survives_an_exchange_of_the_weights():
         if step == 3:  # someone loads a checkpoint of the model alone
             p.data.add_(100 * p.grad.sign().neg())
 
-    assert max(run(Prodigy, 40, spoil)) < 1
+    d = run(Prodigy, 40, spoil)
+    assert d[3] == d[2]  # what others have moved is no distance travelled
+    assert max(d) < 100  # nor is it afterwards: the solution is so far away
 
 
 @every_class

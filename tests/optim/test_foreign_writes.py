@@ -232,6 +232,18 @@ def test_memory_that_is_exchanged_with_its_values_is_no_write(make):
     assert torch.equal(flat(model), flat(twin))
 
 
+@every_average
+def test_weights_put_back_up_to_rounding_are_no_write(make):
+    (model, optimizer), (twin, other) = trained(make), trained(make)
+    kept = copy.deepcopy(model)
+    optimizer.eval()
+    optimizer.train()
+    copy_to_data(model, kept)
+    for net, each in ((model, optimizer), (twin, other)):
+        fit(net, each, 5)
+    torch.testing.assert_close(judged(model, optimizer), judged(twin, other), rtol=1e-9, atol=1e-11)
+
+
 # -- averages beside it -------------------------------------------------------------------------
 
 

@@ -189,7 +189,7 @@ class EvaluationWeights(ABC):
     def _written(self, wait: bool) -> dict[Tensor, Write]:
         """What someone else wrote into the present parameters."""
         writes = self._marks.written(wait)
-        present = set(self._followed()) if writes else set()
+        present: set[Tensor] = set(self._followed()) if writes else set()
         return {p: write for p, write in writes.items() if p in present}
 
     def _take_over(self, writes: dict[Tensor, Write]) -> None:

@@ -20,6 +20,7 @@ from selftune.optim.engine.collectives import plain
 SAMPLE = 64  # elements of each tensor that are compared
 # Parameters that are rewritten for the third time, each time so few steps later, are so again.
 OFTEN = 100
+ROUNDING = 16  # times a type's precision
 
 
 class Write(NamedTuple):
@@ -125,6 +126,8 @@ class Marks:
             is_mask = not tensor[where].any()
             return Write(None if where.all() else where, again=not is_mask)
         changed = _unlike(view, before)
+        if not changed.any() and not torch.equal(_bits(view.contiguous()), _bits(before)):
+            return None  # put back, up to rounding
         if not changed.any() or not view[changed].any():
             # A mask, or something so sparse that the sample has missed it: zeros are no chance.
             if not changed.any():
@@ -201,4 +204,12 @@ def _bits(tensor: Tensor) -> Tensor:
 
 
 def _unlike(a: Tensor, b: Tensor) -> Tensor:
-    return (a != b) & ~(a.isnan() & b.isnan())
+    """Where they differ by more than what a move to the other place and back rounds.
+
+    In types of fewer than 32 bits such moves are exact: see `run`.
+    """
+    differs = (a != b) & ~(a.isnan() & b.isnan())
+    if a.dtype.itemsize < 4 or not b.numel():
+        return differs
+    rounding = ROUNDING * torch.finfo(b.dtype).eps * b.abs().max()
+    return differs & ~((a - b).abs() <= rounding)

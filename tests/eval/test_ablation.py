@@ -48,7 +48,7 @@ def tests_own(monkeypatch, tmp_path):
     drive.write_log(tmp_path, target=0.6)
 
 
-def run_here(trials, jobs, keep, watch):
+def run_here(trials, jobs, keep, watch, lost):
     for trial in trials:
         keep(run_trial(trial, lambda step, metric, trial=trial: watch(trial, step, metric)))
 

@@ -49,7 +49,7 @@ class Training:
 
 
 SCHEDULE_FREE = {name for name in METHODS if name.startswith("schedule_free")}
-AVERAGING = SCHEDULE_FREE | {"diloco"}
+AVERAGING = SCHEDULE_FREE | {"diloco", "self_tune"}
 RECORDED = {record["method"] for record in baselines.read()}
 
 
@@ -189,6 +189,8 @@ def test_short_budgets_are_no_trouble(method, num_steps):
     assert loss_of(training.model).isfinite()
 
 
+# Its lr is what makes a step of d, and goes down as d goes up.
+@pytest.mark.filterwarnings("ignore:ScheduleFreeProdigy averages in the place of a decaying")
 def test_a_shrunk_step_lies_halfway_between_prodigys_and_the_prior():
     model = small_model()
     optimizer, scheduler, _ = shrunk(model, NUM_STEPS)

@@ -12,7 +12,9 @@ def test_every_public_name_of_the_packages_is_found_at_the_top():
     for package, names in selftune._NAMES.items():
         for name in names:
             assert getattr(selftune, name) is getattr(getattr(selftune, package), name)
-    optimizers = {name for name in vars(selftune.optim) if name[0].isupper()} - {"Optimizer"}
+    optimizers = {
+        name for name, value in vars(selftune.optim).items() if isinstance(value, type)
+    } - {"Optimizer"}
     assert optimizers <= set(dir(selftune))
 
 

@@ -16,7 +16,7 @@ from selftune.optim.engine import packing
 from selftune.optim.engine.checkpoints import METHOD, method_of, restoring
 from selftune.optim.engine.cohorts import Bucket, Cohort, Group, State, Watch, cohorts
 from selftune.optim.engine.collectives import Shards, hidden_partition, plain, several_ranks, total
-from selftune.optim.engine.collectives import completed as completed  # rules take these from here
+from selftune.optim.engine.collectives import completed as completed
 from selftune.optim.engine.collectives import is_flattened as is_flattened
 from selftune.optim.engine.compiled import Call, NotCompiled, Way
 from selftune.optim.engine.construction import (
@@ -34,6 +34,7 @@ from selftune.optim.engine.learnt_numbers import clear as clear
 from selftune.optim.engine.learnt_numbers import write as write
 from selftune.optim.engine.loss import needed, with_mean
 from selftune.optim.engine.options import check_names, check_types, options_of, options_of_all
+from selftune.optim.engine.orthogonal import orthogonalized_parts as orthogonalized_parts
 from selftune.optim.engine.precision import LOW_PRECISION, Rule, look, run, uncompiled
 from selftune.optim.engine.precision import in_float32 as in_float32
 from selftune.optim.engine.remarks import remark

@@ -8,11 +8,20 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from selftune.optim.engine.collectives import completed, is_flattened
 from selftune.optim.engine.options import DECOUPLED, require_nonnegative
-from selftune.optim.engine.orthogonal import orthogonalized_parts
-from selftune.optim.engine.precision import in_float32
-from selftune.optim.optimizer import Bucket, Group, Optimizer, State, Write, lr_of, put
+from selftune.optim.optimizer import (
+    Bucket,
+    Group,
+    Optimizer,
+    State,
+    Write,
+    completed,
+    in_float32,
+    is_flattened,
+    lr_of,
+    orthogonalized_parts,
+    put,
+)
 from selftune.tensor_list import TensorList
 
 MOMENTUM = 0.9

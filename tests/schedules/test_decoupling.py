@@ -86,6 +86,7 @@ def test_optimizers_that_step_along_the_gradient_are_known_by_their_names(name):
     assert refine(replace(log, optimizer="AdamW")).diagnostics.kind == "adam"
 
 
+@pytest.mark.filterwarnings("ignore:ScheduleFree averages in the place of a decaying schedule")
 @pytest.mark.parametrize(
     "build",
     [

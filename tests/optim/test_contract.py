@@ -508,6 +508,7 @@ def test_a_torch_scheduler_sets_lr_as_one_would_by_hand(cls, scheduler):
 TAKES_TENSOR_LR = [cls for cls in CLASSES if not cls.__name__.startswith("ScheduleFree")]
 
 
+@pytest.mark.filterwarnings("ignore:.* finds its own step size, which lr multiplies")
 @pytest.mark.parametrize("cls", TAKES_TENSOR_LR, ids=lambda cls: cls.__name__)
 def test_an_lr_in_a_tensor_equals_the_float(cls):
     params, others = weights(torch.float64), weights(torch.float64)

@@ -135,8 +135,14 @@ class SelfTune(Optimizer):
             for b in map(in_float32, cohort.buckets(grads=True)):
                 squares = torch.stack([b.param.sub(b.p0).norms(), b.grad.norms()]) ** 2
                 distance_sq, grad_sq = completed(squares, cohort.shards)
-                b.distance.maximum_(TensorList(distance_sq.sqrt().unbind()))
-                b.latest_grad_sq.copy_(TensorList(grad_sq.unbind()))
+                distance = TensorList(distance_sq.sqrt().unbind()).maximum_(b.distance)
+                self._write(b.distance, distance)
+                self._write(b.latest_grad_sq, TensorList(grad_sq.unbind()))
+
+    def _write(self, numbers: TensorList, new: TensorList) -> None:
+        """Unless the step turns out to be skipped."""
+        ok = None if self.verdict is None else self.verdict.ok
+        numbers.copy_(new if ok is None else new.where(ok, numbers))
 
     @staticmethod
     def update(b: Bucket) -> tuple[()]:

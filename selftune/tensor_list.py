@@ -170,7 +170,7 @@ class TensorList:
     def none_or_nan(self) -> Tensor:
         """0 if the square of each element is finite, NaN if not: a 0-d tensor."""
         largest = self.norm(float("inf"))
-        return 0 * largest * largest
+        return 0 * (largest * largest)
 
     def without_zeros_(self, eps: Scalar) -> TensorList:
         """Infinity in the place of 0: what is divided by it is 0, also 0 itself.

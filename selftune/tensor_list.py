@@ -169,7 +169,10 @@ class TensorList:
 
     def none_or_nan(self) -> Tensor:
         """0 if the square of each element is finite, NaN if not: a 0-d tensor."""
-        largest = self.norm(float("inf"))
+        filled = [each for each in self.tensors if each.numel()]  # a rank's part may be empty
+        if not filled:
+            return torch.zeros((), device=self.tensors[0].device)
+        largest = TensorList(filled).norm(float("inf"))
         return 0 * (largest * largest)
 
     def without_zeros_(self, eps: Scalar) -> TensorList:

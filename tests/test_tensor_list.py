@@ -280,3 +280,11 @@ def test_a_list_has_a_length_and_is_iterated_in_order():
     tensors = positive(0)
     assert len(TensorList(tensors)) == len(tensors)
     assert all(a is b for a, b in zip(TensorList(tensors), tensors, strict=True))
+
+
+@pytest.mark.parametrize("value", [1.0, float("inf"), float("nan"), 1e20])
+def test_none_or_nan_is_zero_if_every_square_is_finite_and_passes_over_empty_tensors(value):
+    tensors = TensorList([torch.tensor([1.0, value]), torch.empty(0)])
+    expected = 0.0 if value == 1 else float("nan")
+    torch.testing.assert_close(tensors.none_or_nan(), torch.tensor(expected), equal_nan=True)
+    assert TensorList([torch.empty(0), torch.empty(0, 3)]).none_or_nan() == 0

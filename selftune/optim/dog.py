@@ -18,10 +18,8 @@ from selftune.optim.optimizer import (
     Optimizer,
     State,
     Write,
-    completed,
-    in_float32,
-    is_flattened,
     lr_of,
+    require_whole,
     write,
 )
 from selftune.tensor_list import TensorList
@@ -172,11 +170,7 @@ class LDoG(OverGradients):
 
     def check(self, group: Group) -> None:
         super().check(group)
-        if any(map(is_flattened, group["params"])):
-            raise ValueError(
-                "LDoG has a step size for every tensor, and FullyShardedDataParallel cuts and "
-                "merges tensors; use fully_shard instead"
-            )
+        require_whole("LDoG", group["params"])
 
     def init_state(self, p: Tensor, group: Group) -> State:
         names = ("r_bar", "grad_sq", "distance", "latest_grad_sq")
@@ -197,22 +191,13 @@ class LDoG(OverGradients):
         return torch.stack(etas).mean() * lr_of(group)
 
     def prepare(self, *sums: Tensor) -> None:
-        # Sums over tensors, where `measure` gives sums over buckets.
-        for cohort in self._cohorts:
-            for b in map(in_float32, cohort.buckets(grads=True)):
-                lists = b.p0, b.param.sub(b.p0), gradient(b)
-                squares = torch.stack([each.norms() ** 2 for each in lists])
-                p0_sq, distance_sq, grad_sq = completed(squares, cohort.shards)
-                r_eps = cohort.group["reps_rel"] * (1 + p0_sq.sqrt())
-                distance = torch.maximum(distance_sq.sqrt(), r_eps)
-                self._write(b.distance, distance)
-                self._write(b.latest_grad_sq, grad_sq)
-
-    def _write(self, numbers: TensorList, values: Tensor) -> None:
-        """Unless the step turns out to be skipped."""
-        ok = None if self.verdict is None else self.verdict.ok
-        new = TensorList(values.unbind())
-        numbers.copy_(new if ok is None else new.where(ok, numbers))
+        # Norms of whole tensors, where `measure` gives sums over buckets.
+        for b, squares in self.squared_norms(lambda b: [b.p0, b.param.sub(b.p0), gradient(b)]):
+            p0_sq, distance_sq, grad_sq = squares
+            r_eps = b.group["reps_rel"] * (1 + p0_sq.sqrt())
+            distance = torch.maximum(distance_sq.sqrt(), r_eps)
+            self.measured(b.distance, TensorList(distance.unbind()))
+            self.measured(b.latest_grad_sq, TensorList(grad_sq.unbind()))
 
     @staticmethod
     def update(b: Bucket) -> tuple[()]:

@@ -15,9 +15,16 @@ from torch import Tensor
 from selftune.optim.engine import packing
 from selftune.optim.engine.checkpoints import METHOD, method_of, restoring
 from selftune.optim.engine.cohorts import Bucket, Cohort, Group, State, Watch, cohorts
-from selftune.optim.engine.collectives import Shards, hidden_partition, plain, several_ranks, total
-from selftune.optim.engine.collectives import completed as completed
+from selftune.optim.engine.collectives import (
+    Shards,
+    completed_together,
+    hidden_partition,
+    plain,
+    several_ranks,
+    total,
+)
 from selftune.optim.engine.collectives import is_flattened as is_flattened
+from selftune.optim.engine.collectives import require_whole as require_whole
 from selftune.optim.engine.compiled import Call, NotCompiled, Way
 from selftune.optim.engine.construction import (
     OptimizerType,
@@ -35,12 +42,12 @@ from selftune.optim.engine.learnt_numbers import write as write
 from selftune.optim.engine.loss import needed, with_mean
 from selftune.optim.engine.options import check_names, check_types, options_of, options_of_all
 from selftune.optim.engine.orthogonal import orthogonalized_parts as orthogonalized_parts
-from selftune.optim.engine.precision import LOW_PRECISION, Rule, look, run, uncompiled
-from selftune.optim.engine.precision import in_float32 as in_float32
+from selftune.optim.engine.precision import LOW_PRECISION, Rule, in_float32, look, run, uncompiled
 from selftune.optim.engine.remarks import remark
 from selftune.optim.engine.skipped_steps import Verdict, count_skip, known_at_once
 from selftune.optim.engine.sparse_rows import is_sparse
 from selftune.optim.engine.step_guard import guarded
+from selftune.tensor_list import TensorList
 
 Part = tuple[Cohort, list[Bucket]]
 Sums = tuple[Shards, list[Tensor]]  # of one bucket, and how its parameters are sharded
@@ -324,6 +331,29 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
             clear(self.param_groups, self.learns)
             self._by_hand.forget()
         self._has_state = has_state
+
+    def squared_norms(
+        self, of: Callable[[Bucket], Sequence[TensorList]]
+    ) -> Iterator[tuple[Bucket, Tensor]]:
+        """For each bucket, the squares of its tensors' norms over all ranks: (lists, tensors).
+
+        of: gives the lists of a bucket of float32 tensors.
+        """
+        found = [
+            (cohort, b)
+            for cohort in self._cohorts
+            for b in map(in_float32, cohort.buckets(grads=True))
+        ]
+        parts = [
+            (cohort.shards, torch.stack([each.norms() for each in of(b)]) ** 2)
+            for cohort, b in found
+        ]
+        return zip([b for _, b in found], completed_together(parts), strict=True)
+
+    def measured(self, numbers: TensorList, new: TensorList) -> None:
+        """Write what `prepare` found, one number a tensor, unless the step is to be skipped."""
+        ok = None if self.verdict is None else self.verdict.ok
+        numbers.copy_(new if ok is None else new.where(ok, numbers))
 
     @property
     def verdict(self) -> Verdict | None:

@@ -15,12 +15,10 @@ from selftune.optim.optimizer import (
     Optimizer,
     State,
     Write,
-    completed,
-    in_float32,
-    is_flattened,
     lr_of,
     orthogonalized_parts,
     put,
+    require_whole,
 )
 from selftune.tensor_list import TensorList
 
@@ -91,11 +89,7 @@ class SelfTune(Optimizer):
 
     def check(self, group: Group) -> None:
         require_nonnegative(group, "lr", "weight_decay")
-        if any(map(is_flattened, group["params"])):
-            raise ValueError(
-                "SelfTune has a step size for every tensor, and FullyShardedDataParallel cuts and "
-                "merges tensors; use fully_shard instead"
-            )
+        require_whole("SelfTune", group["params"])
 
     def init_state(self, p: Tensor, group: Group) -> State:
         number = torch.zeros((), dtype=p.dtype, device=p.device)
@@ -130,19 +124,12 @@ class SelfTune(Optimizer):
         }
 
     def prepare(self, *sums: Tensor) -> None:
-        # Norms over all parts of a tensor, where `measure` gives sums over buckets.
-        for cohort in self._cohorts:
-            for b in map(in_float32, cohort.buckets(grads=True)):
-                squares = torch.stack([b.param.sub(b.p0).norms(), b.grad.norms()]) ** 2
-                distance_sq, grad_sq = completed(squares, cohort.shards)
-                distance = TensorList(distance_sq.sqrt().unbind()).maximum_(b.distance)
-                self._write(b.distance, distance)
-                self._write(b.latest_grad_sq, TensorList(grad_sq.unbind()))
-
-    def _write(self, numbers: TensorList, new: TensorList) -> None:
-        """Unless the step turns out to be skipped."""
-        ok = None if self.verdict is None else self.verdict.ok
-        numbers.copy_(new if ok is None else new.where(ok, numbers))
+        # Norms of whole tensors, where `measure` gives sums over buckets.
+        for b, squares in self.squared_norms(lambda b: [b.param.sub(b.p0), b.grad]):
+            distance_sq, grad_sq = squares
+            distance = TensorList(distance_sq.sqrt().unbind()).maximum_(b.distance)
+            self.measured(b.distance, distance)
+            self.measured(b.latest_grad_sq, TensorList(grad_sq.unbind()))
 
     @staticmethod
     def update(b: Bucket) -> tuple[()]:

@@ -84,7 +84,8 @@ def test_a_trial_that_was_killed_once_has_the_record_of_an_undisturbed_one(a_bad
 def test_the_record_of_a_lost_process_says_how_far_it_got(a_bad_day):
     records, *_ = a_bad_day
     assert records["crashing"]["steps"] == records["vanishing"]["steps"] == 4
-    assert records["crashing"].keys() == records["sgd"].keys()
+    # The groups' numbers along the run are lost with the process that collected them.
+    assert records["crashing"].keys() == records["sgd"].keys() - {"param_groups"}
 
 
 def test_the_watcher_is_told_every_step_of_every_trial(a_bad_day):

@@ -81,6 +81,15 @@ def is_flattened(p: Tensor) -> bool:
     return getattr(p, "_fsdp_flattened", False)
 
 
+def require_whole(method: str, params: Iterable[Tensor]) -> None:
+    """Raise ValueError for tensors that were cut or merged, where a rule needs the norm of each."""
+    if any(map(is_flattened, params)):
+        raise ValueError(
+            f"{method} has a step size for every tensor, and FullyShardedDataParallel cuts and "
+            "merges tensors; use fully_shard instead"
+        )
+
+
 def hidden_partition(params: Iterable[Tensor]) -> str | None:
     """The name of what divides these parameters among the ranks without their telling, if any."""
     if any(map(is_flattened, params)):
@@ -105,6 +114,21 @@ def completed(sums: Tensor, over: Shards) -> Tensor:
     for group in over:
         torch.distributed.all_reduce(sums, group=group)  # pyright: ignore[reportUnknownMemberType]
     return sums
+
+
+def completed_together(parts: Sequence[tuple[Shards, Tensor]]) -> list[Tensor]:
+    """`completed` for each, with one all-reduce per process group for all that it concerns."""
+    found = [sums for _, sums in parts]
+    concerned: dict[Any, list[int]] = {}
+    for i, (over, sums) in enumerate(parts):
+        for group in over:
+            concerned.setdefault((group, sums.dtype, sums.device), []).append(i)
+    for (group, *_), chosen in concerned.items():
+        flat = completed(torch.cat([found[i].reshape(-1) for i in chosen]), (group,))
+        sizes = [found[i].numel() for i in chosen]
+        for i, sums in zip(chosen, flat.split_with_sizes(sizes), strict=True):
+            found[i] = sums.view_as(found[i])
+    return found
 
 
 def _on(device: torch.device, term: Tensor) -> Tensor:

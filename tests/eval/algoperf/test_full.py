@@ -165,7 +165,7 @@ def test_all_that_is_missing_is_said_before_anything_runs_a_line_each(place, cap
         ({"rules": "v0.7"}, "unknown rules 'v0.7'"),
         ({"workload": "imagnet_vit"}, "did you mean imagenet_vit"),
         ({"workload": "fastmri"}, "has no workload fastmri; leave it out"),
-        ({"method": "lion"}, "unknown method 'lion'"),
+        ({"method": "leopard"}, "unknown method 'leopard'"),
         ({"launcher": "slurm"}, "there is no sbatch here: start on a login node"),
         ({"slurm": "partition"}, "must be OPTION=VALUE, like partition=gpu, got 'partition'"),
     ],

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from selftune.averaging import Tail as Tail
     from selftune.averaging import WeightAverage as WeightAverage
     from selftune.averaging import recalibrate_batch_norm as recalibrate_batch_norm
+    from selftune.monitoring import Monitor as Monitor
+    from selftune.monitoring import explain as explain
     from selftune.optim import AdamW as AdamW
     from selftune.optim import DAdaptAdaGrad as DAdaptAdaGrad
     from selftune.optim import DAdaptAdam as DAdaptAdam
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
     from selftune.schedules import Schedule as Schedule
     from selftune.schedules import ScheduleLR as ScheduleLR
 
-_PACKAGES = ("ablation", "averaging", "optim", "refinement", "schedules")
+_PACKAGES = ("ablation", "averaging", "monitoring", "optim", "refinement", "schedules")
 
 # Public names by the package that defines them.
 _NAMES = {
@@ -61,6 +63,7 @@ _NAMES = {
         *("EMA", "LAWA", "BlockLAWA", "FromSchedule", "Polyak", "Polynomial", "PowerEMA"),
         *("SnapshotStore", "Tail", "WeightAverage", "recalibrate_batch_norm"),
     ),
+    "monitoring": ("Monitor", "explain"),
     "optim": (
         *("AdamW", "DAdaptAdaGrad", "DAdaptAdam", "DAdaptSGD", "DoG", "DoWG", "LDoG", "NAdamW"),
         *("Prodigy", "ScheduleFree", "ScheduleFreeAdamW", "ScheduleFreePlus"),

@@ -120,3 +120,10 @@ def _verdict_travels(optimizer: torch.optim.Optimizer, found_inf: Tensor | None)
 def skipped_steps(optimizer: torch.optim.Optimizer) -> int:
     """How many steps one of selftune's optimizers has skipped so far; 0 of any other."""
     return optimizer.param_groups[0].get("skipped_steps", 0)
+
+
+def steps_made(optimizer: torch.optim.Optimizer) -> int | None:
+    """How many steps the state of an optimizer counts; None if it counts none."""
+    names = ("step", "schedule_free_step")
+    counts = [state[n] for state in optimizer.state.values() for n in names if n in state]
+    return max(map(int, counts), default=None)

@@ -450,6 +450,17 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
                 for b in cohort.buckets(grads=False):
                     run(rule, b.given(cohort.counts), None)
 
+    @torch.no_grad()
+    def other_weights(self, p: Tensor, group: Group) -> Tensor:
+        twin, state = p.detach().clone(), self.state.get(p)
+        if state and self._has_two_places:
+            copied = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
+            rule = self.to_evaluation if group["train_mode"] else self.to_training
+            for cohort in cohorts(group, [twin], {twin: copied}):
+                for b in cohort.buckets(grads=False):
+                    run(rule, b.given(cohort.counts), None)
+        return twin
+
     def _followed(self) -> list[Tensor]:
         if type(self).restart is Optimizer.restart or self.is_wrapped:
             return []

@@ -290,6 +290,13 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
     def _has_two_places(self) -> bool:
         return True
 
+    def other_weights(self, p: Tensor, group: Group) -> Tensor:
+        if not self.own.get(p):
+            return p.detach().clone()
+        x, z = self.own[p]["x"], self.own[p]["z"]
+        there = x if group["train_mode"] else x.lerp(z.to(x.dtype), 1 - group[BETA])
+        return there.to(p.dtype, copy=True)
+
     def _followed(self) -> list[Tensor]:
         params = (p for group in self.param_groups for p in group["params"])
         return [p for p in params if p in self.own and self.own[p]["step"]]

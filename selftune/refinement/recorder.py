@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from selftune.refinement.norm_log import NormLog
 from selftune.refinement.norms import dot, norm
-from selftune.step_hooks import Following, innermost_optimizer
+from selftune.step_hooks import Following, innermost_optimizer, steps_made
 
 FLUSH = 100  # records between two transfers to the host
 
@@ -101,7 +101,7 @@ class GradientNorms:
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if self._joined:
             self._joined = False
-            self._cut(_steps_made(optimizer))
+            self._cut(steps_made(optimizer))
         self._measured, self._before, self._stepped = [], [], None
         if self._step % self._every:
             return
@@ -182,13 +182,6 @@ class GradientNorms:
         if made is not None and made < self._step:
             self._records = [record for record in self._records if record[0] < made]
             self._step = made
-
-
-def _steps_made(optimizer: Optimizer) -> int | None:
-    """How many steps the state of an optimizer counts; None if it counts none."""
-    names = ("step", "schedule_free_step")
-    counts = [state[n] for state in optimizer.state.values() for n in names if n in state]
-    return max(map(int, counts), default=None)
 
 
 def _name(optimizer: Optimizer) -> str:

@@ -102,6 +102,13 @@ class EvaluationWeights(ABC):
             fn()
         self._marks.sign(self._followed())
 
+    @abstractmethod
+    def other_weights(self, p: Tensor, group: dict[str, Any]) -> Tensor:
+        """A copy of what the group's parameter would hold at the other of the two places.
+
+        That is x at the training weights, and y at the evaluation weights. Nothing is moved.
+        """
+
     # -- what an optimizer defines ------------------------------------------------------------
 
     @property

@@ -1,8 +1,11 @@
 """What people get from `pip install selftune`."""
 
+import email
+import re
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -28,6 +31,14 @@ print(selftune.__file__, loss.item())
 
 
 @pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sdist")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(folder)]
+    subprocess.run(build, cwd=REPOSITORY, check=True, capture_output=True)
+    return next(folder.glob("selftune-*.tar.gz"))
+
+
+@pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
@@ -39,6 +50,32 @@ def test_the_wheel_holds_the_package_selftune_and_nothing_else(wheel: Path) -> N
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"selftune"}
     assert "selftune/py.typed" in names
+
+
+def test_the_sdist_is_the_library_without_the_benchmark(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = [Path(*Path(name).parts[1:]) for name in archive.getnames()]
+    assert {name.parts[0] for name in names} >= {"selftune", "README.md", "LICENSE"}
+    assert not {name.parts[0] for name in names} & {"eval", "tests", "benchmarks", "docs"}
+    assert sdist.stat().st_size < 500_000
+
+
+def test_a_wheel_can_be_built_from_the_sdist(sdist: Path, wheel: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "-w", str(tmp_path), str(sdist)], check=True)
+    again = next(tmp_path.glob("selftune-*.whl"))
+    assert zipfile.ZipFile(again).namelist() == zipfile.ZipFile(wheel).namelist()
+
+
+def test_the_long_description_has_absolute_links_only(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    name = next(name for name in archive.namelist() if name.endswith("METADATA"))
+    metadata = email.message_from_bytes(archive.read(name))
+    targets = re.findall(r"\]\(([^)\s]+)\)", metadata.get_payload())
+    assert targets
+    assert [t for t in targets if not t.startswith(("https://", "#"))] == []
+    assert "Repository" in " ".join(metadata.get_all("Project-URL", []))
+    assert metadata["Author"] == "selftune contributors"
 
 
 def test_the_wheel_trains_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:

@@ -13,6 +13,9 @@ from selftune.optim.optimizer import Bucket, Group, Optimizer, State, lr_of
 class AdamW(Optimizer):
     """Adam with decoupled weight decay.
 
+        optimizer = AdamW(model.parameters(), lr=1e-3)
+        scheduler = ScheduleLR(optimizer, cosine(num_steps).with_warmup(0.02))
+
     Loshchilov & Hutter, Decoupled Weight Decay Regularization, 2019, Algorithm 2.
     https://arxiv.org/abs/1711.05101
 
@@ -57,6 +60,9 @@ class AdamW(Optimizer):
 
 class NAdamW(Optimizer):
     """AdamW whose momentum looks one step ahead: AlgoPerf's baseline.
+
+        optimizer = NAdamW(model.parameters())
+        scheduler = ScheduleLR(optimizer, cosine(num_steps).with_warmup(0.02))
 
     Dozat, Incorporating Nesterov Momentum into Adam, 2016, in the form of Table 1 of
     Choi et al., On Empirical Comparisons of Optimizers, 2019. https://arxiv.org/abs/1910.05446

@@ -31,6 +31,8 @@ from selftune.optim.optimizer import (
 class DAdaptAdaGrad(Optimizer):
     """AdaGrad with D-Adaptation; takes sparse gradients too.
 
+        optimizer = DAdaptAdaGrad(embedding.parameters())  # lr stays 1
+
     Defazio & Mishchenko, Learning-Rate-Free Learning by D-Adaptation, 2023, its AdaGrad form as
     in the dadaptation package. https://arxiv.org/abs/2301.07733
 

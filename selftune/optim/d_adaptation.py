@@ -31,7 +31,10 @@ from selftune.optim.optimizer import (
 
 
 class DAdaptSGD(Optimizer):
-    """SGD with D-Adaptation.
+    """SGD with D-Adaptation, which finds the step size.
+
+        optimizer = DAdaptSGD(model.parameters())  # lr stays 1
+        scheduler = ScheduleLR(optimizer, cosine(num_steps))  # multiplies what it finds
 
     Defazio & Mishchenko, Learning-Rate-Free Learning by D-Adaptation, 2023, Algorithm 4.
     https://arxiv.org/abs/2301.07733
@@ -132,6 +135,9 @@ class DAdaptSGD(Optimizer):
 
 class DAdaptAdam(Optimizer):
     """Adam with D-Adaptation, in the inner-product form of the package's third version.
+
+        optimizer = DAdaptAdam(model.parameters())  # lr stays 1
+        scheduler = ScheduleLR(optimizer, cosine(num_steps))  # multiplies what it finds
 
     Defazio & Mishchenko, Learning-Rate-Free Learning by D-Adaptation, 2023, Algorithm 5.
     https://arxiv.org/abs/2301.07733

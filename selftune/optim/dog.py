@@ -113,7 +113,11 @@ class OneDistance(OverGradients):
 
 
 class DoG(OneDistance):
-    """Distance over Gradients.
+    """Distance over Gradients: SGD whose step size is the distance travelled over the gradients.
+
+        optimizer = DoG(model.parameters())  # lr stays 1
+        average = WeightAverage(model, Polynomial())
+        average.attach(optimizer)
 
     Ivgi, Hinder & Carmon, DoG is SGD's Best Friend, 2023, equation (DoG).
     https://arxiv.org/abs/2302.12022
@@ -138,6 +142,8 @@ class DoG(OneDistance):
 class DoWG(OneDistance):
     """Distance over Weighted Gradients.
 
+        optimizer = DoWG(model.parameters())  # lr stays 1; average the iterates, as for DoG
+
     Khaled, Mishchenko & Jin, DoWG Unleashed, 2023, Algorithm 1. https://arxiv.org/abs/2305.16284
 
     A step is lr * r_bar^2 / sqrt(G) * g, with r_bar as in `DoG` and G the sum of the squared
@@ -158,6 +164,8 @@ class DoWG(OneDistance):
 
 class LDoG(OverGradients):
     """Layer-wise DoG: `DoG` with an r_bar and a G for every tensor.
+
+        optimizer = LDoG(model.parameters())  # lr stays 1; average the iterates, as for DoG
 
     Ivgi, Hinder & Carmon, DoG is SGD's Best Friend, 2023, L-DoG. https://arxiv.org/abs/2302.12022
 

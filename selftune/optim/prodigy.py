@@ -33,6 +33,9 @@ from selftune.optim.optimizer import (
 class Prodigy(Optimizer):
     """Prodigy, an expeditiously adaptive parameter-free learner, in its Adam form.
 
+        optimizer = Prodigy(model.parameters())  # lr stays 1
+        scheduler = ScheduleLR(optimizer, cosine(num_steps))  # multiplies what Prodigy finds
+
     Mishchenko & Defazio, 2024, Algorithm 4. https://arxiv.org/abs/2306.06101
 
     d, a lower bound on the distance from the initial weights p0 to a solution, is learnt from

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -29,7 +30,15 @@ from selftune.optim.sequences import (
 
 
 class ScheduleFreeSGD(Optimizer):
-    """Schedule-Free SGD.
+    """Schedule-Free SGD: an average in place of a decaying learning rate, for runs of any length.
+
+        optimizer = ScheduleFreeSGD(model.parameters(), lr=1.0)
+        attach(model, optimizer)
+
+    z takes the steps of SGD; x is the average of all z, where the model is judged; y, between the
+    two, is where gradients are taken, and what the parameters hold in training. x has to be in
+    place wherever the model is judged, saved or exported: `attach` sees to it, and
+    `evaluation_weights()`, or `eval()` and `train()`, do it by hand.
 
     Defazio et al., The Road Less Scheduled, 2024, equations 2 to 4. https://arxiv.org/abs/2405.15682
 
@@ -91,6 +100,15 @@ class ScheduleFreeSGD(Optimizer):
 class ScheduleFreeAdamW(Optimizer):
     """Schedule-Free AdamW, winner of AlgoPerf's first self-tuning competition.
 
+        optimizer = ScheduleFreeAdamW(model.parameters(), lr=0.0025)
+        attach(model, optimizer)
+
+    It needs no schedule and no length of the run, as an average takes the place of a decay.
+    z takes the steps of AdamW; x is the average of all z, where the model is judged;
+    y = (1 - beta1) z + beta1 x is where gradients are taken, and what the parameters hold in
+    training. x has to be in place wherever the model is judged, saved or exported: `attach` sees
+    to it, and `evaluation_weights()`, or `eval()` and `train()`, do it by hand.
+
     Defazio et al., The Road Less Scheduled, 2024, Algorithm 1. https://arxiv.org/abs/2405.15682
 
     betas: the interpolation beta1, in (0, 1], and the decay beta2 of the second moment.
@@ -121,7 +139,7 @@ class ScheduleFreeAdamW(Optimizer):
         weight_decay: float = 0.0,
         warmup_steps: int = 0,
         r: float = 0.0,
-        decay_at: str = "y",
+        decay_at: Literal["x", "y", "z"] = "y",
         inner_momentum: float = 0.0,
         averaging_constant: float | None = None,
         compile: bool = False,
@@ -167,6 +185,11 @@ class ScheduleFreeAdamW(Optimizer):
 class ScheduleFreeRAdam(Optimizer):
     """Schedule-Free AdamW whose warm-up is RAdam's.
 
+        optimizer = ScheduleFreeRAdam(model.parameters(), lr=0.0025)
+        attach(model, optimizer)
+
+    What x, y and z are, and where each of them is needed: see `ScheduleFreeAdamW`.
+
     Liu et al., On the Variance of the Adaptive Learning Rate and Beyond, 2020, Algorithm 2,
     https://arxiv.org/abs/1908.03265, around the step of `ScheduleFreeAdamW`, whose other options
     it shares.
@@ -189,7 +212,7 @@ class ScheduleFreeRAdam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         r: float = 0.0,
-        decay_at: str = "y",
+        decay_at: Literal["x", "y", "z"] = "y",
         inner_momentum: float = 0.0,
         averaging_constant: float | None = None,
         compile: bool = False,

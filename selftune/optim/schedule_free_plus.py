@@ -37,9 +37,17 @@ from selftune.optim.sequences import (
 class ScheduleFreePlus(Optimizer):
     """ScheduleFree+: Schedule-Free AdamC with momentum and Polyak's step size.
 
-    Defazio, ScheduleFree+, 2026. https://arxiv.org/abs/2605.19095
-
+        optimizer = ScheduleFreePlus(model.parameters())
+        attach(model, optimizer)
+        ...
         optimizer.step(loss=loss)  # or step(closure)
+
+    It needs no learning rate, but the loss. z takes the steps; x is the average of all z, where the
+    model is judged; y, between the two, is where gradients are taken, and what the parameters hold
+    in training. x has to be in place wherever the model is judged, saved or exported: `attach` sees
+    to it, and `evaluation_weights()`, or `eval()` and `train()`, do it by hand.
+
+    Defazio, ScheduleFree+, 2026. https://arxiv.org/abs/2605.19095
 
     The step size is gamma = lr max(0, f(y) + <g, z - y>) / e: the loss as its tangent at y gives
     it at z, over e, the gradient's 1-norm times sqrt(pi / 2). z takes Adam's steps of that size.

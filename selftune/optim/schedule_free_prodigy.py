@@ -44,6 +44,14 @@ from selftune.optim.sequences import (
 class ScheduleFreeProdigy(Optimizer):
     """Prodigy in Schedule-Free form: neither a learning rate nor a horizon is needed.
 
+        optimizer = ScheduleFreeProdigy(model.parameters())
+        attach(model, optimizer)
+
+    z takes the steps; x is the average of all z, where the model is judged; y, between the two, is
+    where gradients are taken, and what the parameters hold in training. x has to be in place
+    wherever the model is judged, saved or exported: `attach` sees to it, and
+    `evaluation_weights()`, or `eval()` and `train()`, do it by hand.
+
     Mishchenko & Defazio, Prodigy, 2024, Algorithm 4, https://arxiv.org/abs/2306.06101, as the
     steps of z in Defazio et al., The Road Less Scheduled, 2024, Algorithm 1,
     https://arxiv.org/abs/2405.15682; combined as in its authors' submission to AlgoPerf.

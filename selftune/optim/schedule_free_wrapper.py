@@ -29,9 +29,12 @@ BETA, R = OWN + "beta", OWN + "r"
 class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
     """Schedule-Free averaging of the steps of any torch optimizer.
 
-    Defazio et al., The Road Less Scheduled, 2024, equations 2 to 4. https://arxiv.org/abs/2405.15682
-
         optimizer = ScheduleFree(torch.optim.RMSprop(model.parameters(), lr=1e-3))
+        attach(model, optimizer)
+
+    What x, y and z are, and where each of them is needed: see `ScheduleFreeAdamW`.
+
+    Defazio et al., The Road Less Scheduled, 2024, equations 2 to 4. https://arxiv.org/abs/2405.15682
 
     The base optimizer takes its steps at z, with gradients that were taken at y. It should have
     no momentum of its own: beta takes that place. Its weight decay acts at z. The parameter

@@ -44,6 +44,7 @@ class SelfTune(Optimizer):
     """The optimizer to take when nothing is to be set: no learning rate, horizon or schedule.
 
         optimizer = SelfTune(model.parameters())
+        attach(model, optimizer)
 
     Directions u of unit size, from the Nesterov momentum m of the gradients:
       matrices, and convolutions as (output channels, rest): the nearest semi-orthogonal matrix to

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
@@ -51,9 +52,9 @@ class Refined(Schedule):
 def refine(
     log: NormLog | Sequence[float] | np.ndarray,
     total_steps: int | None = None,
-    kind: str = "auto",
+    kind: Literal["auto", "sgd", "adam", "update"] = "auto",
     smoothing: float = 0.1,
-    decouple: str = "auto",
+    decouple: Literal["auto", "none", "weight_norm", "model"] = "auto",
     warmup: int | float = 0,
     *,
     steps: Sequence[int] | np.ndarray | None = None,
@@ -103,11 +104,11 @@ def refine(
         log = log.after(warmup_steps)
     by_name = kind == "auto" and "update" not in log.norms
     assumed = unnamed if by_name and log.optimizer is None else None
-    kind, name = _kind(replace(log, optimizer=assumed) if assumed else log, kind)
+    chosen, name = _kind(replace(log, optimizer=assumed) if assumed else log, kind)
     mode = choose(log, decouple)
-    sgd = kind == "sgd" or (kind == "update" and _follows_gradient(log))
+    sgd = chosen == "sgd" or (chosen == "update" and _follows_gradient(log))
     series = Series.of(log, name, mode, sgd)
-    power = KINDS[kind][1]
+    power = KINDS[chosen][1]
 
     smoothed = smooth(series.log_norms + series.log_weight_norms, smoothing)
     weights = np.exp(-power * (smoothed - smoothed.min()))
@@ -125,7 +126,7 @@ def refine(
         diagnostics=diagnose(
             series,
             smoothing,
-            kind,
+            chosen,
             power,
             mode,
             weights,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from scipy.optimize import brentq
@@ -21,7 +22,7 @@ def extend(
     schedule: Schedule,
     at_step: int,
     total_steps: int,
-    mode: str = "cooldown",
+    mode: Literal["cooldown", "two_stage"] = "cooldown",
     gradient_norms: Norms = 1.0,
 ) -> Schedule:
     """A longer run that begins with the first `at_step` steps of a schedule, at the same peak lr.

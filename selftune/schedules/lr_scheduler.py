@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary, ref
 
 from torch import Tensor
@@ -40,7 +40,7 @@ class ScheduleLR(LRScheduler):
         optimizer: Optimizer,
         schedule: Schedule,
         last_epoch: int = -1,
-        on_mismatch: str = "error",
+        on_mismatch: Literal["error", "given", "saved"] = "error",
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise ValueError(

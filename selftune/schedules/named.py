@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import ParamSpec
+from typing import Literal, ParamSpec
 
 from torch.optim import Optimizer
 
@@ -109,7 +109,10 @@ def power(hold_steps: float, exponent: float, total_steps: int | None = None) ->
 
 @_of_steps
 def wsd(
-    total_steps: int, cooldown: int | float = 0.2, shape: str = "linear", end: float = 0.0
+    total_steps: int,
+    cooldown: int | float = 0.2,
+    shape: Literal["linear", "1-sqrt", "cosine"] = "linear",
+    end: float = 0.0,
 ) -> Schedule:
     """Warm-up (see `with_warmup`), stable, decay: the peak, and a cooldown at the end.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -80,7 +80,10 @@ class Schedule(_Unwritable):
         return Schedule(Warmup(form, exact(length), start), self.total_steps)
 
     def with_cooldown(
-        self, length: int | float, shape: str = "linear", end: float = 0.0
+        self,
+        length: int | float,
+        shape: Literal["linear", "1-sqrt", "cosine"] = "linear",
+        end: float = 0.0,
     ) -> Schedule:
         """The same times a cooldown at its end, see `wsd`.
 

@@ -1,0 +1,63 @@
+"""What `help` and an editor show of a public name."""
+
+import ast
+import inspect
+import re
+import textwrap
+import typing
+
+import pytest
+
+import selftune
+from selftune import optim
+from selftune.optim.schedule_free import ScheduleFreeAdamW, ScheduleFreeRAdam
+from selftune.refinement import decoupling, refine
+from selftune.schedules import Schedule, ScheduleLR, extend, extension, lr_scheduler, shapes, wsd
+
+refinement = inspect.getmodule(refine)
+
+CLASSES = [
+    value
+    for value in vars(optim).values()
+    if isinstance(value, type) and value is not optim.Optimizer
+]
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_help_on_an_optimizer_begins_with_an_example_that_parses(cls):
+    first, example = inspect.getdoc(cls).split("\n\n")[:2]
+    assert "\n" not in first
+    assert example.startswith("    ")
+    assert f"optimizer = {cls.__name__}(" in example
+    ast.parse(textwrap.dedent(example))
+
+
+@pytest.mark.parametrize("cls", [c for c in CLASSES if "ScheduleFree" in c.__name__])
+def test_a_schedule_free_class_says_what_its_sequences_are(cls):
+    text = inspect.getdoc(cls)
+    said = re.search(r"judged[^.]*y[^.]*gradients", text, re.DOTALL)
+    assert said or "see `ScheduleFreeAdamW`" in text
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "valid"),
+    [
+        (ScheduleFreeAdamW.__init__, "decay_at", ("x", "y", "z")),
+        (ScheduleFreeRAdam.__init__, "decay_at", ("x", "y", "z")),
+        (extend, "mode", extension.MODES),
+        (ScheduleLR.__init__, "on_mismatch", lr_scheduler.ON_MISMATCH),
+        (wsd, "shape", tuple(shapes.COOLDOWNS)),
+        (Schedule.with_cooldown, "shape", tuple(shapes.COOLDOWNS)),
+        (refine, "kind", ("auto", *refinement.KINDS)),
+        (refine, "decouple", decoupling.MODES),
+    ],
+)
+def test_an_option_with_a_few_values_names_them_in_its_type(function, name, valid):
+    annotation = inspect.signature(function).parameters[name].annotation
+    listed = typing.get_args(eval(annotation, {"Literal": typing.Literal}))
+    assert sorted(listed) == sorted(valid)
+
+
+def test_every_public_name_has_a_docstring():
+    names = [name for name in dir(selftune) if not name.startswith("_")]
+    assert [n for n in names if n[0].isupper() and not inspect.getdoc(getattr(selftune, n))] == []

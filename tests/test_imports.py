@@ -103,6 +103,20 @@ def test_the_library_knows_nothing_of_the_harness():
         assert "from eval" not in path.read_text(encoding="utf-8"), name
 
 
+def test_nothing_imports_the_integrations():
+    within = {name for name in MODULES if f"{name}.".startswith("selftune.integrations.")}
+    assert "selftune.integrations.transformers" in within
+    for name in sorted(MODULES.keys() - within):
+        assert not IMPORTS[name] & within, f"{name} imports {IMPORTS[name] & within}"
+
+
+def test_integrations_do_not_import_each_other():
+    shared = {"selftune.integrations", "selftune.integrations.framework"}
+    for name in (name for name in MODULES if name.startswith("selftune.integrations.")):
+        others = {n for n in IMPORTS[name] if n.startswith("selftune.integrations")} - shared
+        assert not others, f"{name} imports {others}"
+
+
 def test_rules_import_nothing_of_the_engine_but_the_checks_of_options():
     rules = {path.stem for path in (PACKAGE / "optim").glob("*.py")} - NO_RULES
     assert "prodigy" in rules

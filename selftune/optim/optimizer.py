@@ -77,12 +77,9 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     _cohorts: list[Cohort]  # what steps
     _resting: list[Cohort]  # what has stepped before, and has no gradient now
     _watch: Watch | None = None  # over what they were made of
-    _verdict: Verdict | None = None  # on the step, until it is known to have counted
-    _loss: Any = None  # what `add_loss` was given since the last step
     _by_hand: ByHand  # what callers write into the groups
     _has_state = False  # so that what is learnt is forgotten with it
     is_wrapped = False  # by what writes the parameters itself
-    _at_evaluation = False  # since the last `eval` of this object
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         self._by_hand = ByHand(self.learns, self.makes)
@@ -169,14 +166,15 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         A group whose lr is 0 is frozen: nothing of it moves or is counted.
         loss: what the gradients are of, a tensor or a number, where no closure returns it. Only
             some methods use it, but all take it, so that loops need not differ. A loop that
-            cannot pass it calls `add_loss` before.
+            cannot pass it calls `add_loss` before. What was added counts in place of what a
+            closure returns: that of the last micro-batch alone, where gradients accumulate.
         Raises RuntimeError at the evaluation weights, and ValueError without a needed loss.
         """
         if closure is not None:
             self._require_training_weights()
             with torch.enable_grad():
                 loss = closure()
-        self._step(loss)
+        self._step(loss if closure is None or self._now.loss is None else None)
         return loss
 
     def add_loss(self, loss: Any) -> None:
@@ -187,10 +185,10 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         """
         if self.takes_loss:
             loss = loss.detach() if isinstance(loss, Tensor) else loss
-            self._loss = loss if self._loss is None else self._loss + loss
+            self._now.loss = loss if self._now.loss is None else self._now.loss + loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        self._loss = None
+        self._now.loss = None
         super().zero_grad(set_to_none)
 
     def step_size(self) -> list[float]:
@@ -206,7 +204,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     @guarded
     def _step(self, loss: Any) -> None:
         self.settle()
-        loss, self._loss = self._loss if loss is None else loss, None
+        loss, self._now.loss = self._now.loss if loss is None else loss, None
         self._forget_with_the_state()
         self._by_hand.adopt(self.param_groups, type(self).__name__)
         stepping = self._stepping()
@@ -258,7 +256,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         if verdict.skipped:
             count_skip(type(self).__name__, self.param_groups)
         else:
-            self._verdict = verdict
+            self._now.verdict = verdict
         return verdict
 
     def _update(self, parts: list[Part], numbers: list[State], ok: Tensor | None) -> list[Sums]:
@@ -358,11 +356,11 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     @property
     def verdict(self) -> Verdict | None:
         """On the last step, until it is known to have counted."""
-        return self._verdict
+        return self._now.verdict
 
     def settle(self) -> None:
         """Take back the counts of the last step if it turned out to be skipped."""
-        verdict, self._verdict = self._verdict, None
+        verdict, self._now.verdict = self._now.verdict, None
         if verdict is not None and not verdict.over_what_was_counted():
             count_skip(type(self).__name__, self.param_groups)
 
@@ -439,7 +437,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
 
     def _switch(self, train_mode: bool) -> None:
         super()._switch(train_mode)
-        self._at_evaluation = not train_mode
+        self._now.at_evaluation = not train_mode
 
     def _move(self, params: list[Tensor], train_mode: bool) -> None:
         among = set(params)
@@ -494,7 +492,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     def _correct_groups(self) -> None:
         """ZeroRedundancyOptimizer writes its own groups over ours, where no one has called eval."""
         for group in self.param_groups:
-            group["train_mode"] = group["train_mode"] and not self._at_evaluation
+            group["train_mode"] = group["train_mode"] and not self._now.at_evaluation
 
     # -- groups and checkpoints ---------------------------------------------------------------
 
@@ -637,13 +635,13 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         super().__setstate__(state)
         self.defaults.pop("differentiable", None)  # torch adds it when it restores
         self._watch = None
-        self._at_evaluation = False  # the groups say it
         vars(self).pop("_guard", None)
         self._by_hand = ByHand(self.learns, self.makes)
         if "_shapes" not in vars(self):
             self._shapes = [[p.shape for p in group["params"]] for group in self.param_groups]
         attachments = vars(self).get("attachments", [])
         self.begin_following()
+        self._now.at_evaluation = False  # the groups say it
         self.attachments = attachments
         self._has_state = any(self.state.values())
 

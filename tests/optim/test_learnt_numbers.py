@@ -344,3 +344,20 @@ def test_what_learns_from_each_element_alone_takes_flat_parts(monkeypatch):
     part.grad = torch.ones_like(part)
     optimizer.step()
     assert not torch.equal(part, torch.ones(7))
+
+
+def test_losses_that_were_added_count_in_place_of_what_a_closure_returns():
+    # A framework that accumulates gradients steps with the closure of the last micro-batch alone.
+    parameters = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
+    given, added = (ScheduleFreePlus([p]) for p in parameters)
+    for p in parameters:
+        p.grad = torch.full((3,), 0.5)
+    given.step(loss=3.0)
+    added.add_loss(1.0)
+
+    def closure():
+        added.add_loss(2.0)
+        return 2.0
+
+    assert added.step(closure) == 2.0
+    assert torch.equal(*parameters)

@@ -17,6 +17,21 @@ from selftune.optim.engine.remarks import remark
 from selftune.swapped_parameters import refuse_lent
 
 
+class Now:
+    """Where an optimizer is between two calls.
+
+    It is an object of its own for the sake of Lightning's wrapper around optimizers, which calls
+    their methods with itself: it finds the attributes of what it wraps, and sets its own.
+    """
+
+    def __init__(self) -> None:
+        self.held = 0  # contexts of `evaluation_weights`
+        self.at_evaluation = False  # since the last `eval` of this object
+        self.loss: Any = None  # what `add_loss` was given since the last step
+        self.verdict: Any = None  # on the step, until it is known to have counted
+        self.has_warned = False
+
+
 class EvaluationWeights(ABC):
     """What moves parameters between two places; `train_mode` of the groups says where they are.
 
@@ -31,13 +46,12 @@ class EvaluationWeights(ABC):
     # are of the other place.
     _unmoved: set[Tensor]
     attachments: list[Any]  # to models
-    _held = 0  # contexts of `evaluation_weights`
-    _has_warned = False
+    _now: Now
 
     @property
     def is_held(self) -> bool:
         """Whether the parameters are to stay at the evaluation weights."""
-        return self._held > 0
+        return self._now.held > 0
 
     @property
     def has_unmoved(self) -> bool:
@@ -47,6 +61,8 @@ class EvaluationWeights(ABC):
     def begin_following(self) -> None:
         """Know nothing of what the parameters held before."""
         self._marks, self._unmoved, self.attachments = Marks(), set(), []
+        if "_now" not in vars(self):
+            self._now = Now()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         this: Any = self  # an optimizer of torch too
@@ -73,12 +89,12 @@ class EvaluationWeights(ABC):
         """
         was_training = self.param_groups[0]["train_mode"]
         self.eval()
-        self._held += 1
+        self._now.held += 1
         try:
             yield
         finally:
-            self._held -= 1
-            if was_training and not self._held:
+            self._now.held -= 1
+            if was_training and not self._now.held:
                 self.train()
 
     @torch.no_grad()
@@ -203,9 +219,9 @@ class EvaluationWeights(ABC):
         if not writes:
             return
         self._restart(writes)
-        if self._has_warned or not any(write.again for write in writes.values()):
+        if self._now.has_warned or not any(write.again for write in writes.values()):
             return
-        self._has_warned = True
+        self._now.has_warned = True
         name = type(self).__name__
         remark(
             f"parameters were written between the steps of {name}, again and again. What it keeps "

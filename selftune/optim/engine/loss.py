@@ -16,7 +16,10 @@ from selftune.optim.engine.collectives import Shards
 def needed(loss: Any, name: str) -> Tensor:
     """The loss that `name`'s step was given, as a 0-d tensor."""
     if loss is None:
-        raise ValueError(f"{name}.step() needs the loss: step(loss=loss) or step(closure)")
+        raise ValueError(
+            f"{name}.step() needs the loss: step(loss=loss), step(closure), or add_loss(loss) "
+            "beside loss.backward()"
+        )
     loss = whole(loss)
     number = torch.as_tensor(loss, dtype=None if isinstance(loss, Tensor) else torch.float64)
     if number.numel() != 1:

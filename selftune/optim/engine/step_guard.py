@@ -25,8 +25,7 @@ def guarded(step: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(step)
     def guarded_step(optimizer: Any, *args: Any) -> None:
-        attributes: dict[str, Any] = optimizer.__dict__
-        guard: Guard = attributes.setdefault("_guard", Guard(optimizer))
+        guard = guard_of(optimizer)
         guard.look_at_options(optimizer)
         try:
             step(optimizer, *args)
@@ -36,6 +35,11 @@ def guarded(step: Callable[..., None]) -> Callable[..., None]:
         guard.look_at_skips(optimizer)
 
     return guarded_step
+
+
+def guard_of(optimizer: Any) -> Guard:
+    attributes: dict[str, Any] = optimizer.__dict__
+    return attributes.setdefault("_guard", Guard(optimizer))
 
 
 class Guard:
@@ -71,13 +75,18 @@ class Guard:
             self.peaks = lrs
         self.peaks = list(map(max, self.peaks, lrs))
         for i, (lr, peak) in enumerate(zip(lrs, self.peaks, strict=True)):
-            if 0 < lr < DECAYED * peak and not self.has_remarked:
-                self.has_remarked = True
-                remark(
+            if 0 < lr < DECAYED * peak:
+                self.remark_on_decay(
                     f"{name} averages in the place of a decaying schedule, but the lr of "
                     f"param_groups[{i}] has gone down from {peak:g} to {lr:g}: leave it at its "
                     "peak after the warm-up"
                 )
+
+    def remark_on_decay(self, message: str) -> None:
+        """Say it unless something like it has been said."""
+        if not self.has_remarked:
+            self.has_remarked = True
+            remark(message)
 
     def look_at_skips(self, optimizer: Any) -> None:
         """Report skipped steps that come in a row: then nothing is learnt."""

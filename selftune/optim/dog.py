@@ -24,9 +24,13 @@ from selftune.optim.optimizer import (
 )
 from selftune.tensor_list import TensorList
 
-# Keeps r_bar / sqrt(G) finite until a gradient is not zero, and does nothing else. The package
-# dog-optimizer adds 1e-8 to G, which a loss of small scale does see.
-TINY = torch.finfo(torch.float32).tiny
+
+def over(distance: Tensor, grad_norm: Tensor) -> Tensor:
+    """The step size, 0 until a gradient is not zero.
+
+    The package dog-optimizer adds 1e-8 to G, which a loss of small scale does see.
+    """
+    return torch.where(grad_norm > 0, distance / grad_norm, 0.0)
 
 
 def restart_origin(p: Tensor, state: State, group: Group, write: Write) -> None:
@@ -63,7 +67,7 @@ class OverGradients(Optimizer):
 class OneDistance(OverGradients):
     """What DoG and DoWG share. They differ in `weight`, that of a step's gradient."""
 
-    learns = ("r_bar", "grad_sq", "eta")
+    learns = ("r_bar", "grad_norm", "eta")  # grad_norm: sqrt(G), as G itself may overflow
     makes: ClassVar = {"eta": "lr, which multiplies it, or r_bar, from which it is computed,"}
 
     @staticmethod
@@ -92,9 +96,9 @@ class OneDistance(OverGradients):
         # In every step, for the sake of parameters whose first gradient is late.
         r_bar = torch.maximum(group["r_bar"], group["reps_rel"] * (1 + p0_sq.sqrt()))
         weight = self.weight(r_bar)
-        grad_sq = sound(group["grad_sq"] + weight**2 * grad_sq, group["grad_sq"])
-        eta = r_bar * weight / (grad_sq + TINY).sqrt()
-        write(self.param_groups, r_bar=r_bar, grad_sq=grad_sq, eta=eta)
+        grad_norm = torch.hypot(group["grad_norm"], (weight * grad_sq.sqrt()).to(r_bar))
+        eta = over(r_bar * weight, grad_norm)
+        write(self.param_groups, r_bar=r_bar, grad_norm=grad_norm, eta=eta)
 
     @staticmethod
     def update(b: Bucket) -> tuple[Tensor]:
@@ -170,7 +174,7 @@ class LDoG(OverGradients):
     Ivgi, Hinder & Carmon, DoG is SGD's Best Friend, 2023, L-DoG. https://arxiv.org/abs/2302.12022
 
     lr, reps_rel, weight_decay, and what to judge and keep: as in `DoG`.
-    Defaults are those of the dog-optimizer package. State: p0, 1 word per parameter, and four
+    Defaults are those of the dog-optimizer package. State: p0, 1 word per parameter, and three
     numbers per tensor.
 
     Raises ValueError for parameters of FullyShardedDataParallel, which cuts and merges tensors.
@@ -181,7 +185,7 @@ class LDoG(OverGradients):
         require_whole("LDoG", group["params"])
 
     def init_state(self, p: Tensor, group: Group) -> State:
-        names = ("r_bar", "grad_sq", "distance", "latest_grad_sq")
+        names = ("r_bar", "grad_norm", "eta")
         numbers = {name: torch.zeros((), dtype=p.dtype, device=p.device) for name in names}
         return {"p0": p.detach().clone(), **numbers}
 
@@ -195,8 +199,7 @@ class LDoG(OverGradients):
         states = [state for p in group["params"] if (state := self.state.get(p))]
         if not states:
             return 0.0
-        etas = [state["r_bar"] / (state["grad_sq"] + TINY).sqrt() for state in states]
-        return torch.stack(etas).mean() * lr_of(group)
+        return torch.stack([state["eta"] for state in states]).mean() * lr_of(group)
 
     def prepare(self, *sums: Tensor) -> None:
         # Norms of whole tensors, where `measure` gives sums over buckets.
@@ -204,15 +207,15 @@ class LDoG(OverGradients):
             p0_sq, distance_sq, grad_sq = squares
             r_eps = b.group["reps_rel"] * (1 + p0_sq.sqrt())
             distance = torch.maximum(distance_sq.sqrt(), r_eps)
-            self.measured(b.distance, TensorList(distance.unbind()))
-            self.measured(b.latest_grad_sq, TensorList(grad_sq.unbind()))
+            r_bar = torch.maximum(torch.stack(b.r_bar.tensors), distance)
+            grad_norm = torch.hypot(torch.stack(b.grad_norm.tensors), grad_sq.sqrt())
+            found = {"r_bar": r_bar, "grad_norm": grad_norm, "eta": over(r_bar, grad_norm)}
+            for name, numbers in found.items():
+                self.measured(getattr(b, name), TensorList(numbers.unbind()))
 
     @staticmethod
     def update(b: Bucket) -> tuple[()]:
-        b.r_bar.maximum_(b.distance)
-        b.grad_sq.add_(b.latest_grad_sq)
-        eta = b.r_bar.div(b.grad_sq.add(TINY).sqrt_())
-        b.param.add_(gradient(b).mul_(eta), alpha=-b.lr)
+        b.param.add_(gradient(b).mul_(b.eta), alpha=-b.lr)
         return ()
 
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from selftune.optim.engine import packing
+from selftune.optim.engine import packing, skipped_steps
 from selftune.optim.engine.checkpoints import METHOD, method_of, restoring
 from selftune.optim.engine.cohorts import Bucket, Cohort, Group, State, Watch, cohorts
 from selftune.optim.engine.collectives import (
@@ -44,7 +44,7 @@ from selftune.optim.engine.options import check_names, check_types, options_of, 
 from selftune.optim.engine.orthogonal import orthogonalized_parts as orthogonalized_parts
 from selftune.optim.engine.precision import LOW_PRECISION, Rule, in_float32, look, run, uncompiled
 from selftune.optim.engine.remarks import remark
-from selftune.optim.engine.skipped_steps import Verdict, count_skip, known_at_once
+from selftune.optim.engine.skipped_steps import Verdict, count_skip, finiteness
 from selftune.optim.engine.sparse_rows import is_sparse
 from selftune.optim.engine.step_guard import guarded
 from selftune.tensor_list import TensorList
@@ -215,7 +215,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         self._go_on()
         parts = [(cohort, self._buckets(cohort)) for cohort in stepping]
         finite, *measured = self._look_at_gradients(parts, loss)
-        if known_at_once(finite) and not finite.isfinite():
+        if skipped_steps.known_at_once(finite) and not finite.isfinite():
             finite = self._looked_at_again(stepping, measured)
         verdict = self._decide(finite, stepping)
         if verdict.skipped:
@@ -239,15 +239,15 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
             for cohort, buckets in parts
             for sums in self._looked_at(cohort, buckets)
         ]
-        if not self.takes_loss:
-            return total(terms, self.partition)
-        terms = with_mean(terms, needed(loss, type(self).__name__), self.partition)
+        if self.takes_loss:
+            terms = with_mean(terms, needed(loss, type(self).__name__), self.partition)
         finite, *measured = total(terms, self.partition)
-        return [finite + 0 * measured[-1], *measured]  # not finite if the loss is not
+        # Nothing can be learnt from a loss or another sum that is not finite either.
+        return [sum((0 * number for number in measured), start=finite), *measured]
 
     def _looked_at(self, cohort: Cohort, buckets: list[Bucket]) -> Iterable[list[Tensor]]:
         if self.measure is Optimizer.measure:  # by itself this sum is faster than a compiled rule
-            return ([b.grad.rough_sum_of_squares()] for b in buckets)
+            return ([finiteness(b.grad)] for b in buckets)
         return self._run(look, self.measure, cohort, buckets, {}, None)
 
     def _decide(self, finite: Tensor, stepping: list[Cohort]) -> Verdict:

@@ -124,6 +124,10 @@ class SelfTune(Optimizer):
             "c": (AVERAGING_POWER + 1) / (AVERAGING_POWER + step),
         }
 
+    @staticmethod
+    def measure(b: Bucket) -> tuple[Tensor]:
+        return (b.grad.norm() ** 2,)  # where it is not finite, no tensor's may be used
+
     def prepare(self, *sums: Tensor) -> None:
         # Norms of whole tensors, where `measure` gives sums over buckets.
         for b, squares in self.squared_norms(lambda b: [b.param.sub(b.p0), b.grad]):
@@ -191,6 +195,7 @@ def _adaptive(b: Bucket, ahead: TensorList) -> TensorList:
 def _share(b: Bucket) -> TensorList:
     b.grad_sq.lerp_(b.latest_grad_sq, 1 - MOMENTUM)
     b.usual_grad_sq.lerp_(b.latest_grad_sq, 1 - LONG)
-    present = b.grad_sq.mul(SMALL**2 / b.momentum_correction)
-    usual = b.usual_grad_sq.div(b.usual_correction).maximum_(present).add_(TINY**2)
+    present = b.grad_sq.div(b.momentum_correction)
+    usual = b.usual_grad_sq.div(SMALL**2 * b.usual_correction)
+    usual.maximum_(present).add_((TINY / SMALL) ** 2)
     return present.div_(usual).sqrt_()  # at most 1

@@ -51,6 +51,20 @@ def test_the_first_step_has_the_length_of_reps_rel_times_one_plus_the_norm(cls):
 
 
 @every_class
+@pytest.mark.parametrize("size", [1e-18, 1e15, 1e18])
+def test_the_sum_of_squared_gradients_does_not_overflow_or_vanish_in_float32(cls, size):
+    ends = []
+    for scale in (1.0, size):
+        p = torch.full((2,), 1e4, requires_grad=True)
+        optimizer = cls([p])
+        for _ in range(200):
+            p.grad = scale * torch.ones(2)
+            optimizer.step()
+        ends.append(p.detach() - 1e4)
+    torch.testing.assert_close(ends[1], ends[0], rtol=1e-2, atol=0.0)
+
+
+@every_class
 @given(seed=seeds, exponent=st.integers(-30, 30))
 @settings(max_examples=5)
 def test_the_scale_of_the_loss_does_not_matter(cls, seed, exponent):

@@ -127,7 +127,7 @@ STEP_SIZES = {
     DAdaptAdaGrad: lambda group, state: group["lr"] * group["d"],
     DoG: lambda group, state: group["lr"] * group["eta"],
     DoWG: lambda group, state: group["lr"] * group["eta"],
-    LDoG: lambda group, state: sum(s["r_bar"] / s["grad_sq"].sqrt() for s in state) / len(state),
+    LDoG: lambda group, state: sum(s["r_bar"] / s["grad_norm"] for s in state) / len(state),
 }
 
 

@@ -25,7 +25,17 @@ from contract import (
 from torch import Tensor
 
 from selftune.averaging import Polyak, WeightAverage
-from selftune.optim import AdamW, Prodigy, ScheduleFree, ScheduleFreeSGD
+from selftune.optim import (
+    AdamW,
+    DAdaptSGD,
+    DoG,
+    DoWG,
+    LDoG,
+    Prodigy,
+    ScheduleFree,
+    ScheduleFreeSGD,
+    SelfTune,
+)
 from selftune.optim.engine import skipped_steps
 
 
@@ -178,6 +188,24 @@ def test_a_gradient_whose_square_is_not_finite_leaves_no_infinite_state(cls):
     for state in optimizer.state.values():
         assert all(value.isfinite().all() for value in state.values() if isinstance(value, Tensor))
     assert optimizer.param_groups[0]["skipped_steps"] == 1
+
+
+# Their steps are computed from the square of the total norm.
+FROM_THE_NORM = (DAdaptSGD, DoG, DoWG, LDoG, SelfTune)
+
+
+@every_class
+def test_a_norm_whose_square_overflows_skips_a_step_only_where_the_step_needs_it(cls):
+    p = torch.zeros(1000, requires_grad=True)
+    optimizer = cls([p])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        for _ in range(2):
+            p.grad = torch.full_like(p, 1e18)
+            optimizer.step(loss=1e18)
+        skipped = optimizer.state_dict()["param_groups"][0]["skipped_steps"]
+    assert skipped == (2 if cls in FROM_THE_NORM else 0)
+    assert p.isfinite().all()
 
 
 def test_an_estimate_that_would_not_be_finite_keeps_its_value():

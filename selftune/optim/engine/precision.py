@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from selftune.optim.engine.cohorts import Bucket
+from selftune.optim.engine.skipped_steps import finiteness
 from selftune.tensor_list import TensorList
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -51,7 +52,7 @@ def run(rule: Rule, b: Bucket, ok: Tensor | None) -> list[Tensor]:
 
 def look(measure: Rule, b: Bucket, ok: Tensor | None = None) -> list[Tensor]:
     """A sum that is finite if all gradients and their squares are, then the rule's sums."""
-    return [b.grad.rough_sum_of_squares(), *measure(in_float32(b))]
+    return [finiteness(b.grad), *measure(in_float32(b))]
 
 
 def in_float32(b: Bucket) -> Bucket:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from selftune.optim.engine.cohorts import Cohort, Group
 from selftune.optim.engine.remarks import remark
+from selftune.tensor_list import TensorList
 
 
 class Verdict:
@@ -71,9 +72,18 @@ class Verdict:
         return False
 
 
-def known_at_once(ok: Tensor) -> bool:
+def known_at_once(tensor: Tensor) -> bool:
     """Whether reading a number waits for nothing."""
-    return ok.is_cpu
+    return tensor.is_cpu
+
+
+def finiteness(grad: TensorList) -> Tensor:
+    """A number that is finite if all gradients and their squares are: 0-d.
+
+    On the host a sum is fastest. It may overflow where no square does, and then the host looks
+    again; on an accelerator nobody can.
+    """
+    return grad.rough_sum_of_squares() if known_at_once(grad.tensors[0]) else grad.none_or_nan()
 
 
 def count_skip(name: str, groups: list[Group]) -> None:

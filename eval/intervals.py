@@ -1,4 +1,6 @@
-"""How far a score would move with other studies and other workloads of the same kind."""
+"""How far a number would move with other studies and other workloads of the same kind."""
+
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -19,6 +21,21 @@ def score_intervals(pool: Pool) -> dict[str, Interval]:
     study k is one initialisation and data order for everybody.
     """
     rng = np.random.default_rng(SEED)
+    credits = _credits(_medians(pool, rng))
+    return _intervals(pool, _means(credits, rng))
+
+
+def oracle_intervals(pool: Pool, oracle: Mapping[str, float]) -> dict[str, Interval]:
+    """The same of everybody's ratio to an oracle's steps; oracle: by workload, at least one."""
+    rng = np.random.default_rng(SEED)
+    medians = _medians(pool, rng)[:, :, [pool.workloads.index(workload) for workload in oracle]]
+    budgets = np.array([pool.budget * pool.rules[workload]["step_hint"] for workload in oracle])
+    logs = np.log(np.minimum(medians, budgets) / np.array(list(oracle.values())))
+    return _intervals(pool, np.exp(_means(logs, rng)))
+
+
+def _medians(pool: Pool, rng: np.random.Generator) -> np.ndarray:
+    """Median steps over studies that were drawn anew: entrants x samples x workloads."""
     num_workloads = len(pool.workloads)
     most = max(entrant.num_studies for entrant in pool.entrants)
     chance = rng.random((RESAMPLES, num_workloads, most))
@@ -31,10 +48,18 @@ def score_intervals(pool: Pool) -> dict[str, Interval]:
         drawn = (chance[:, :, : entrant.num_studies] * entrant.num_studies).astype(int)
         columns = np.arange(num_workloads)[None, :, None]
         medians[row] = np.median(times[columns, drawn], axis=2)
-    credits = _credits(medians)
-    workloads = rng.integers(num_workloads, size=(RESAMPLES, num_workloads))
-    scores = np.take_along_axis(credits, workloads[None], axis=2).mean(axis=2)
-    edges = np.quantile(scores, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
+    return medians
+
+
+def _means(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The mean over workloads that were drawn anew, the same ones for all: entrants x samples."""
+    samples, num_workloads = values.shape[1:]
+    workloads = rng.integers(num_workloads, size=(samples, num_workloads))
+    return np.take_along_axis(values, workloads[None], axis=2).mean(axis=2)
+
+
+def _intervals(pool: Pool, numbers: np.ndarray) -> dict[str, Interval]:
+    edges = np.quantile(numbers, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
     return {
         entrant.name: (float(low), float(high))
         for entrant, low, high in zip(pool.entrants, *edges, strict=True)

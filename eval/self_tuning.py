@@ -79,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return INTERRUPTED if isinstance(reason, KeyboardInterrupt) else SOME_FAILED
         command = shlex.join(["python", "-m", "eval.self_tuning", *arguments])
         if axes is None:
-            report(results.records, options.out, command)
+            own = {t.workload.name: t.workload for t in trials if t.workload.place is not None}
+            report(results.records, options.out, command, list(own.values()))
         else:
             ablation.report(results.records, axes, options.out)
     planned = {trial.key for trial in trials}

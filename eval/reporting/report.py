@@ -14,14 +14,16 @@ from typing import Any
 
 from .. import baselines
 from ..files import write_text
-from ..intervals import score_intervals
+from ..intervals import oracle_intervals, score_intervals
 from ..methods import METHODS
+from ..oracle import Oracle, ratio
 from ..pool import Pool, assemble, scored
 from ..results import Record
+from ..workload import Workload
 from . import verdict
 from .legible import csv_text, legible, markdown, paragraph
 from .provenance import Provenance
-from .tables import Tables, steps_table
+from .tables import Tables, oracle_table, steps_table
 from .text import markdown_table, text_table
 
 CSV_COLUMNS = (
@@ -30,17 +32,25 @@ CSV_COLUMNS = (
     *("test", "steps", "training_seconds", "evaluation_seconds", "budget", "seed", "data"),
     *("configuration", "python", "torch", "selftune", "device"),
     # Of the method, the same in all its rows: what a citation of the score needs.
-    *("score", "score_low", "score_high", "studies", "rules", "command", "date"),
+    *("score", "score_low", "score_high", "oracle_ratio", "oracle_low", "oracle_high"),
+    *("studies", "rules", "command", "date"),
 )
 
 
-def report(records: Sequence[Record], out: Path, command: str = "unknown") -> None:
+def report(
+    records: Sequence[Record],
+    out: Path,
+    command: str = "unknown",
+    workloads: Sequence[Workload] = (),
+) -> None:
     """Write results.md, results.csv and report.html into `out`, then print the table of a run.
 
-    command: that was typed for it.
+    command: that was typed for it; workloads: those of the user's own, whose searches lie beside
+    their files.
     """
     # These import matplotlib and every workload's libraries; nothing else here needs them.
-    from ..workloads import SUITES
+    from ..targets.oracle import searched_steps
+    from ..workloads import SUITES, WORKLOADS
     from .html import page
 
     records = legible(scored(records))
@@ -50,16 +60,18 @@ def report(records: Sequence[Record], out: Path, command: str = "unknown") -> No
     suites = {suite: [workload.name for workload in SUITES[suite]] for suite in SUITES}
     pool = assemble(records, legible(baselines.read()), _order(records, suites))
     weight_decays = {method.summary: method.weight_decay for method in METHODS.values()}
-    tables, heading = Tables.of(pool, weight_decays), title(pool.workloads, suites)
+    searched = searched_steps([*WORKLOADS.values(), *workloads], pool.rules)
+    tables = Tables.of(pool, weight_decays, searched)
+    heading = title(pool.workloads, suites)
     provenance = Provenance.now(command)
     files = {
         "results.md": as_markdown(heading, pool, tables, provenance),
-        "results.csv": as_csv(pool, provenance),
+        "results.csv": as_csv(pool, provenance, searched),
         "report.html": page(heading, pool, tables, provenance),
     }
     for name, text in files.items():
         write_text(out / name, text)
-    print(as_text(pool, tables))
+    print(as_text(pool, tables, searched))
     print(f"\nwritten: {', '.join(str(out / name) for name in files)}")
 
 
@@ -82,12 +94,12 @@ def _order(records: Sequence[Record], suites: Mapping[str, Sequence[str]]) -> li
     return list(dict.fromkeys(name for members in touched for name in members))
 
 
-def as_text(pool: Pool, tables: Tables) -> str:
+def as_text(pool: Pool, tables: Tables, searched: Oracle) -> str:
     """For the terminal, in ASCII: the two clocks, what went wrong, and where the run stands."""
-    steps = steps_table(pool, spread=False)  # a narrow one
-    parts = [verdict.rules(pool), text_table(steps), text_table(tables.seconds)]
-    if tables.troubles.rows:
-        parts.append(text_table(tables.troubles))
+    # Two narrow ones
+    shown = [steps_table(pool, spread=False), oracle_table(pool, searched, by_workload=False)]
+    shown += [tables.pairs, tables.seconds, tables.troubles]
+    parts = [verdict.rules(pool), *(text_table(table) for table in shown if table.rows)]
     parts += [f"Note: {note}." for note in pool.notes]
     parts += [*verdict.standings(pool), verdict.POCKET_SCALE]
     return "\n\n".join(p if "\n" in p else textwrap.fill(p, 100) for p in parts)
@@ -105,16 +117,19 @@ def as_markdown(heading: str, pool: Pool, tables: Tables, provenance: Provenance
     return "\n\n".join(parts) + "\n"
 
 
-def as_csv(pool: Pool, provenance: Provenance) -> str:
+def as_csv(pool: Pool, provenance: Provenance, searched: Oracle) -> str:
     """A row a trial."""
     intervals = score_intervals(pool)
+    oracles = oracle_intervals(pool, searched) if searched else {}
     rules = verdict.rules(pool)
     rows = []
     for entrant in (*pool.entrants, *pool.unranked):
         source = "recorded" if entrant.recorded else "this run"
-        score: tuple[object, ...] = (None, None, None)
+        score: tuple[object, ...] = (None,) * 6
         if entrant.name in pool.steps:
-            score = (pool.steps[entrant.name].score, *intervals[entrant.name])
+            name = entrant.name
+            its = (ratio(pool, name, searched), *oracles[name]) if searched else (None,) * 3
+            score = (pool.steps[name].score, *intervals[name], *its)
         made = (*score, entrant.num_studies, rules, provenance.command, provenance.date)
         for trials in entrant.trials.values():
             rows += [(source, *_csv_row(trial), *made) for trial in trials]

@@ -5,7 +5,9 @@ from dataclasses import dataclass, fields
 from math import inf, isfinite
 from statistics import median
 
-from ..intervals import Interval, score_intervals
+from .. import oracle, pairs
+from ..intervals import Interval, oracle_intervals, score_intervals
+from ..oracle import Oracle
 from ..overfitting import lost_again
 from ..pool import Entrant, Pool
 from ..scoring import CUTOFF, Record, Standing, median_time
@@ -38,6 +40,8 @@ class Tables:
     """Those of a report, in their order."""
 
     steps: Table
+    oracle: Table
+    pairs: Table
     seconds: Table
     tests: Table
     workloads: Table
@@ -45,10 +49,16 @@ class Tables:
     troubles: Table
 
     @staticmethod
-    def of(pool: Pool, weight_decays: Mapping[str, str]) -> "Tables":
-        """weight_decays: from a method's one-line configuration to how it decays weights."""
+    def of(pool: Pool, weight_decays: Mapping[str, str], searched: Oracle) -> "Tables":
+        """The tables of a pool.
+
+        weight_decays: from a method's one-line configuration to how it decays weights; searched:
+        the steps of the best configuration of each workload's search.
+        """
         return Tables(
             steps=steps_table(pool, intervals=score_intervals(pool)),
+            oracle=oracle_table(pool, searched),
+            pairs=pairs_table(pool),
             seconds=seconds_table(pool),
             tests=tests_table(pool),
             workloads=workloads_table(pool),
@@ -96,6 +106,68 @@ def steps_table(
         + (INTERVAL if intervals is not None else "")
         + ("By study: lowest and highest score when each study is scored alone. " if spread else "")
         + _legend(rows, pool),
+        own=_own(pool),
+    )
+
+
+def oracle_table(pool: Pool, searched: Oracle, by_workload: bool = True) -> Table:
+    """The oracle ratios, best first; by_workload: whether to show what they are made of."""
+    title = "Oracle ratio: steps over those of the best known"
+    if not searched:
+        caption = "Not known: no workload here has the log of a search for its target."
+        return Table(title, ("method",), (), caption, own=_own(pool))
+    intervals, recorded = oracle_intervals(pool, searched), oracle.of_recorded(pool)
+    totals = {entrant.name: oracle.ratio(pool, entrant.name, searched) for entrant in pool.entrants}
+    rows = []
+    for name in sorted(totals, key=lambda name: totals[name]):
+        low, high = intervals[name]
+        cells = [f"{totals[name]:.2f}", f"{low:.2f}-{high:.2f}"]
+        cells += [f"{oracle.ratio(pool, name, recorded):.2f}"] if recorded else []
+        its = oracle.ratios(pool, name, searched)
+        for workload in pool.workloads if by_workload else []:
+            missed = not isfinite(pool.steps[name].times[workload])
+            cells.append(f"{'>' * missed}{its[workload]:.2f}" if workload in its else "-")
+        best = totals[name] == min(totals.values())
+        rows.append((Cell(name), Cell(cells[0], best=best), *map(Cell, cells[1:])))
+    head = ("method", "to search", "95 % interval", *(["to recorded"] if recorded else []))
+    return Table(
+        title,
+        (*head, *(pool.workloads if by_workload else ())),
+        tuple(rows),
+        "To search: steps to the target over those of the best configuration of the search that "
+        "set the target, as a geometric mean over the workloads with a miss counted at the budget; "
+        "1.30 is 30 % more steps than who tunes NAdamW for each workload alone, and other methods "
+        "in the pool do not change it. "
+        + ("To recorded: the same over the fastest recorded method's. " if recorded else "")
+        + (">: a miss. " if any(">" in cell.text for row in rows for cell in row) else "")
+        + _lacking(pool, searched),
+        own=_own(pool),
+    )
+
+
+def _lacking(pool: Pool, searched: Oracle) -> str:
+    number = len(pool.workloads) - len(searched)
+    what = f"{number} of the {len(pool.workloads)} workloads" if number > 1 else "one workload"
+    return f"Without {what}, of which no search of this version is there." if number else ""
+
+
+def pairs_table(pool: Pool) -> Table:
+    """The first of the pool against each other method."""
+    rows = [
+        (
+            Cell(c.other),
+            *(Cell(str(number)) for number in (c.pairs, c.faster, c.slower)),
+            Cell(f"{c.ratio:.2f}"),
+            *(Cell(f"{p:.3f}" if p >= 0.001 else "<.001") for p in (c.sign, c.wilcoxon)),
+        )
+        for c in pairs.against_leader(pool)
+    ]
+    leader = pool.entrants[0]
+    return Table(
+        f"{leader.name} against each other method, pair by pair",
+        ("method", "pairs", "faster", "slower", "its steps / theirs", "p, sign", "p, Wilcoxon"),
+        tuple(rows),
+        pairs.meaning(sum(map(len, leader.trials.values()))) if rows else "",
         own=_own(pool),
     )
 

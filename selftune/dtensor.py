@@ -1,6 +1,6 @@
-"""Tensors of which every rank of a distributed run may hold a part: DTensors.
+"""Sharded tensors, torch's DTensors: telling one, and taking its local or its whole tensor.
 
-They are known by their interface, so that torch.distributed.tensor is not imported for nothing.
+They are recognized by their interface, so that torch.distributed.tensor need not be imported.
 """
 
 from __future__ import annotations
@@ -20,5 +20,5 @@ def own_part(tensor: Any) -> Tensor:
 
 
 def whole(tensor: Any) -> Tensor:
-    """The tensor, put together from all ranks if it is sharded; then all of them have to ask."""
+    """The tensor; a sharded one is gathered from all ranks, each of which has to call this."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor

@@ -1,4 +1,4 @@
-"""Numbers of any type as Python's own: JSON and `torch.load` take no others."""
+"""Numbers of NumPy and others as Python's own, which JSON and `torch.load` require."""
 
 from __future__ import annotations
 

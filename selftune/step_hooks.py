@@ -1,4 +1,4 @@
-"""What follows an optimizer: it is told of the steps that were made, and only those."""
+"""Step hooks for the steps that an optimizer made, without those that it skipped."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch.optim.lr_scheduler import LRScheduler
 class Following:
     """Step hooks on one optimizer. `remove` ends it.
 
-    Steps that a GradScaler or the optimizer itself skips for gradients that are not finite are
-    not told. Where the verdict is still on its way from an accelerator, it is told before the
-    next step, or at `settle`: the weights are the same until then.
-    That waiting has been tested with imitations on the CPU only.
+    A step that a GradScaler or the optimizer skips, because a gradient was not finite, is not
+    reported. On an accelerator the host learns later whether a step was skipped: `made` is then
+    called before the next step, or at `settle`, while the weights are still the same. This waiting
+    was tested on the CPU only, with imitations.
 
     made: called after each step that was made.
     before: called before each step.
@@ -40,7 +40,7 @@ class Following:
         ]
 
     def remove(self) -> None:
-        """Follow the optimizer no more."""
+        """Stop following the optimizer."""
         self.settle()
         for hook in self._hooks:
             hook.remove()
@@ -51,7 +51,7 @@ class Following:
         return bool(self._hooks)
 
     def settle(self) -> None:
-        """Tell of the last step if its verdict was being waited for."""
+        """Report the last step now, if it was not yet known whether it counted."""
         if not self._waiting:
             return
         self._waiting = False

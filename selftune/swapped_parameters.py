@@ -1,4 +1,4 @@
-"""Parameters that are lent to an average: in a swap they hold it, and not their own values."""
+"""Parameters whose values are swapped for an average at the moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arithmetic on many tensors at once: the only file that knows torch's multi-tensor functions."""
+"""Arithmetic on many tensors at once: the only module that calls torch's `_foreach_` functions."""
 
 # pyright: reportPrivateImportUsage=false
 
@@ -176,10 +176,10 @@ class TensorList:
         return 0 * (largest * largest)
 
     def without_zeros_(self, eps: Scalar) -> TensorList:
-        """Infinity in the place of 0: what is divided by it is 0, also 0 itself.
+        """Replace 0 by infinity, so that dividing by it gives 0, even for 0 / 0.
 
-        eps: what has been added to numbers of 0 or more. Where it is known to be large enough
-        there are no zeros.
+        eps: what was added to these non-negative numbers. If it is known to be large enough, there
+        are no zeros to replace.
         """
         if isinstance(eps, Tensor) or eps < 1e-20:
             for tensor in self.tensors:

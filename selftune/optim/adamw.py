@@ -1,4 +1,4 @@
-"""AdamW and NAdamW: the calibrated baseline, and the plainest example of the form."""
+"""AdamW and NAdamW: the calibrated baseline, and the simplest example of a rule."""
 
 from __future__ import annotations
 

@@ -37,10 +37,10 @@ def attach(model: nn.Module | Iterable[nn.Module], optimizer: torch.optim.Optimi
     - What others write into the model is judged as it is: loaded weights, or an average that is
       exchanged for them and taken out again. See `Optimizer.project` for constraints.
 
-    model: what is called, wrapped: by DistributedDataParallel, `fully_shard` or torch.compile,
-        before it is attached. Of a model that is compiled afterwards only the modes are followed
-        in forward passes. Several, if they share the optimizer. For several optimizers, attach
-        each. `torch.jit.script` takes a copy of it.
+    model: the module that you call, after it was wrapped by DistributedDataParallel, `fully_shard`
+        or torch.compile. If it is compiled later, its forward passes follow only its mode. Give
+        several models if they share the optimizer; attach several optimizers one by one.
+        `torch.jit.script` makes a copy, which is not attached.
     optimizer: one with `train()` and `eval()`, or what a framework has wrapped around it.
 
     Attached twice, a model stays attached as it was. Raises ValueError for an optimizer that holds
@@ -89,7 +89,7 @@ class Attachment:
     def __init__(self, models: tuple[nn.Module, ...], optimizer: Any) -> None:
         self._models = tuple(map(ref, models))
         self.optimizer = optimizer
-        self._running = 0  # forward passes: what they call is not looked at
+        self._running = 0  # forward passes under way: modules called within one are ignored
         self._hooks: list[Any] = [
             optimizer.register_step_pre_hook(_Hook(self._before_step)),
             optimizer.register_state_dict_pre_hook(_Hook(self._to_evaluation)),
@@ -107,10 +107,10 @@ class Attachment:
                     part.register_state_dict_pre_hook(_Hook(self._to_evaluation)),  # pyright: ignore
                     part.register_load_state_dict_post_hook(_AfterLoading(self, names)),  # pyright: ignore
                 ]
-            # What torch.compile has wrapped it would trace, hooks and all.
+            # torch.compile would trace hooks on the module that it has wrapped.
             called = (model,) if hasattr(model, "_orig_mod") else model.modules()
             for part in called:
-                # First of all hooks: fully_shard's gathers the parameters for the forward pass.
+                # Before all other hooks: fully_shard's gathers parameters for the forward pass.
                 enter, leave = _Hook(self._enter), _Hook(self._leave)
                 self._hooks.append(part.register_forward_pre_hook(enter, prepend=True))
                 self._hooks.append(part.register_forward_hook(leave, always_call=True))
@@ -118,7 +118,7 @@ class Attachment:
             attachments.append(self)
 
     def remove(self) -> None:
-        """Follow the models no more."""
+        """Stop following the models."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
@@ -196,7 +196,7 @@ _following: WeakKeyDictionary[nn.Module, list[Attachment]] = WeakKeyDictionary()
 
 
 class _Hook:
-    """A hook that a copy of its module does not have, and that torch.compile leaves out."""
+    """A hook that is not copied with its module, and that torch.compile does not trace."""
 
     def __init__(self, function: Callable[..., None]) -> None:
         self.function = function
@@ -299,7 +299,7 @@ def _plain(state: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-# Where nn.Module keeps how the hooks of which it is told are to be called.
+# Attributes in which nn.Module keeps options of hooks, and the one with the hooks themselves.
 OPTIONS_OF_HOOKS = {
     "_forward_hooks_with_kwargs": "_forward_hooks",
     "_forward_hooks_always_called": "_forward_hooks",
@@ -345,7 +345,7 @@ def _with_wrapped(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _is_differentiated() -> bool:
-    """Whether a forward pass without gradients will be run again for them.
+    """Whether this forward pass, now without gradients, will be run again with gradients.
 
     Reentrant checkpointing is an autograd function that runs the model in its forward pass.
     """

@@ -38,8 +38,8 @@ class DAdaptAdaGrad(Optimizer):
 
     s is the sum of the scaled gradients d lr g, each with its group's lr, and alpha that of the
     squared gradients; z = p0 - s / (sqrt(alpha) + eps). d compares sum s^2 / sqrt(alpha)
-    - sum (d lr g)^2 / sqrt(alpha), both over all elements, with the 1-norm of s. These are kept up
-    by the changes of a step, so that a step costs what its gradients touch.
+    - sum (d lr g)^2 / sqrt(alpha), both over all elements, with the 1-norm of s. Both sums are
+    updated by a step's changes, so that a sparse step costs what its gradients touch.
 
     lr: multiplies d; leave it at 1 and let a schedule multiply it. A group with r times the
         largest lr is treated as if its parameters were measured in units r times larger.
@@ -93,7 +93,7 @@ class DAdaptAdaGrad(Optimizer):
         return group["d"] * lr_of(group)
 
     def init_state(self, p: Tensor, group: Group) -> State:
-        # The package starts alpha at 1e-6, which a loss of small scale does see.
+        # The package starts alpha at 1e-6, which changes the steps for a loss of small scale.
         return {"p0": p.detach().clone(), "s": torch.zeros_like(p), "alpha": torch.zeros_like(p)}
 
     def advance(self, group: Group, counts: State) -> State:

@@ -1,4 +1,4 @@
-"""What the methods share that estimate a distance d: its options, and what is believed."""
+"""Shared by the methods that estimate a distance d: options, and which estimates are credible."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from selftune.tensor_list import TensorList
 
 # How much larger than d a credible estimate may be. In D-Adapt Adam the second step alone gives
 # d / (2 sqrt(1 - beta2)), 16 times d for beta2 = 0.999 and 500 times for 0.999999; over 900 random
-# runs no step of any method gave more than 19 times (benchmarks/growth_of_d.py). Beyond 1000 lie
-# weights that were exchanged under the optimizer, and sums of gradients that cancel to nothing.
+# runs no step of any method gave more than 19 times (benchmarks/growth_of_d.py). Larger ones come
+# from weights that were exchanged without its knowledge, or gradients that cancel.
 LARGEST_JUMP = 1000.0
 
 
@@ -43,7 +43,7 @@ def sliced_start(p: Tensor, slice_p: int) -> dict[str, Tensor]:
 
 
 def restart_sample(p: Tensor, state: Mapping[str, Tensor], group: Group, write: Write) -> None:
-    """Prodigy's origin is where weights were loaded; a constraint leaves it alone."""
+    """Move Prodigy's origin p0 to newly loaded weights, but not after a constraint."""
     if write.where is None and not write.again:
         (sample,) = TensorList([p]).every(group["slice_p"])
         state["p0"].copy_(sample)
@@ -51,13 +51,13 @@ def restart_sample(p: Tensor, state: Mapping[str, Tensor], group: Group, write: 
 
 
 def restart_at(p: Tensor, state: Mapping[str, Tensor], group: Group, write: Write) -> None:
-    """p0 is what someone else has written, and nothing is added up from there yet."""
+    """Begin anew at what someone else has written: that is p0, and s is zero."""
     put(state["p0"], p, write.where)
     put(state["s"], torch.zeros_like(p), write.where)
 
 
 def check_sample(group: Group) -> None:
-    """The check of `slice_p`: every rank would sample its own part, from its own beginning."""
+    """Check `slice_p`: 1 for sharded parameters, of which each rank would sample its own part."""
     slice_p = group["slice_p"]
     require(slice_p >= 1 and slice_p == int(slice_p), "slice_p", slice_p, "{1, 2, ...}")
     if slice_p > 1 and any(is_sharded(p) or is_flattened(p) for p in group["params"]):
@@ -65,18 +65,18 @@ def check_sample(group: Group) -> None:
 
 
 def largest_lr(groups: list[Group]) -> float:
-    """The lr that scales d; the groups' own are shares of it."""
+    """The lr that scales d; a group's own lr is a share of it."""
     return max(lr_of(group) for group in groups)
 
 
 def check_distance(group: Group) -> None:
-    """The options which all of them have."""
+    """Check the options that all these methods have."""
     require(0 < group["d0"] < math.inf, "d0", group["d0"], "(0, inf)")
     require(group["growth_rate"] >= 1, "growth_rate", group["growth_rate"], "[1, inf]")
 
 
 def require_alike(first: Mapping[str, Any], group: Mapping[str, Any], *names: str) -> None:
-    """The check of options of the estimate: there is one for all groups."""
+    """Require options of the estimate to be equal in all groups, which share one estimate."""
     for name in names:
         if group[name] != first[name]:
             raise ValueError(
@@ -107,7 +107,7 @@ def grown(d: Tensor, d_hat: Tensor, growth_rate: float) -> Tensor:
 def learn_prodigys_distance(
     groups: list[Group], beta3: float, numerator: Tensor, denominator: Tensor
 ) -> None:
-    """Prodigy's new d from a step's sums: not bound by `growth_rate` at its first increase."""
+    """Prodigy's new d from a step's sums: its first increase is not limited by `growth_rate`."""
     group = groups[0]
     d, d_max = group["d"], group["d_max"]
     before = group["d_numerator"]

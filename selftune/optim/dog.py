@@ -28,19 +28,19 @@ from selftune.tensor_list import TensorList
 def over(distance: Tensor, grad_norm: Tensor) -> Tensor:
     """The step size, 0 until a gradient is not zero.
 
-    The package dog-optimizer adds 1e-8 to G, which a loss of small scale does see.
+    The package dog-optimizer adds 1e-8 to G, which changes the steps for a loss of small scale.
     """
     return torch.where(grad_norm > 0, distance / grad_norm, 0.0)
 
 
 def restart_origin(p: Tensor, state: State, group: Group, write: Write) -> None:
-    """Distances begin where weights were loaded; a constraint leaves their origin alone."""
+    """Measure distances from newly loaded weights on, but not after a constraint."""
     if write.where is None and not write.again:
         state["p0"].copy_(p)
 
 
 class OverGradients(Optimizer):
-    """What all three share: their options."""
+    """Base of all three: their options."""
 
     finds_step_size = True
     always = COUPLED
@@ -65,7 +65,7 @@ class OverGradients(Optimizer):
 
 
 class OneDistance(OverGradients):
-    """What DoG and DoWG share. They differ in `weight`, that of a step's gradient."""
+    """Base of DoG and DoWG, which differ in `weight`, by which a step's gradient is multiplied."""
 
     learns = ("r_bar", "grad_norm", "eta")  # grad_norm: sqrt(G), as G itself may overflow
     makes: ClassVar = {"eta": "lr, which multiplies it, or r_bar, from which it is computed,"}
@@ -93,7 +93,7 @@ class OneDistance(OverGradients):
     def prepare(self, *sums: Tensor) -> None:
         grad_sq, p0_sq = sums
         group = self.param_groups[0]
-        # In every step, for the sake of parameters whose first gradient is late.
+        # In every step, as p0 grows when a parameter gets its first gradient late.
         r_bar = torch.maximum(group["r_bar"], group["reps_rel"] * (1 + p0_sq.sqrt()))
         weight = self.weight(r_bar)
         grad_norm = torch.hypot(group["grad_norm"], (weight * grad_sq.sqrt()).to(r_bar))
@@ -191,7 +191,7 @@ class LDoG(OverGradients):
 
     @staticmethod
     def measure(b: Bucket) -> tuple[Tensor]:
-        return (gradient(b).norm() ** 2,)  # where it is not finite, no tensor's may be used
+        return (gradient(b).norm() ** 2,)  # if the sum is not finite, no tensor steps
 
     restart = staticmethod(restart_origin)
 

@@ -1,4 +1,4 @@
-"""What every optimizer here shares: step counting, state creation, train and eval, checkpoints."""
+"""Optimizer, the base of all rules: step counting, state creation, train and eval, checkpoints."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ from selftune.optim.engine.step_guard import guarded
 from selftune.tensor_list import TensorList
 
 Part = tuple[Cohort, list[Bucket]]
-Sums = tuple[Shards, list[Tensor]]  # of one bucket, and how its parameters are sharded
+Sums = tuple[Shards, list[Tensor]]  # of one bucket, with how its parameters are sharded
 
 
 class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerType):
     """A torch optimizer whose update rule is written once, on lists of tensors.
 
     A subclass gives `check`, `init_state`, `advance` and `update`. A rule that learns numbers
-    from all gradients gives `measure` and `prepare` too, for before the step, or returns sums
-    from `update` and gives `estimate`, for after it.
+    from all gradients also gives `measure` and `prepare`, which run before the step, or returns
+    sums from `update` and gives `estimate`, which runs after it.
 
     For all of them: gradients are never written; nothing is read back from an accelerator;
     the state of bfloat16 and float16 parameters is float32; a step with a gradient that is not
@@ -67,24 +67,24 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     """
 
     takes_loss: ClassVar[bool] = False  # a step needs the loss: the last sum for `prepare`
-    takes_sparse: ClassVar[bool] = False  # gradients
-    finds_step_size: ClassVar[bool] = False  # which lr multiplies: it is 1 unless meant otherwise
-    always: ClassVar[dict[str, Any]] = {}  # options of other packages, at the one value here
+    takes_sparse: ClassVar[bool] = False  # sparse gradients are accepted
+    finds_step_size: ClassVar[bool] = False  # and lr, which multiplies it, is 1 by default
+    always: ClassVar[dict[str, Any]] = {}  # options of other packages: the value they have here
     learns: ClassVar[tuple[str, ...]] = ()  # names of the groups' numbers that are estimated
-    # Those of them that a step makes anew before it uses them, and what to set in their place.
+    # Those of them that each step computes before it uses them: what to set instead.
     makes: ClassVar[dict[str, str]] = {}
     partition: Shards = ()  # see `partitioned`
-    _cohorts: list[Cohort]  # what steps
-    _resting: list[Cohort]  # what has stepped before, and has no gradient now
-    _watch: Watch | None = None  # over what they were made of
-    _by_hand: ByHand  # what callers write into the groups
-    _has_state = False  # so that what is learnt is forgotten with it
-    is_wrapped = False  # by what writes the parameters itself
+    _cohorts: list[Cohort]  # parameters that step
+    _resting: list[Cohort]  # that stepped before and have no gradient now
+    _watch: Watch | None = None  # tells when they have to be made anew
+    _by_hand: ByHand  # learnt numbers that callers wrote into the groups
+    _has_state = False  # learnt numbers are forgotten with the state
+    is_wrapped = False  # by an optimizer that writes the parameters too
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         self._by_hand = ByHand(self.learns, self.makes)
         self.begin_following()
-        self._shapes: list[list[torch.Size]] = []  # of the groups' parameters when they were given
+        self._shapes: list[list[torch.Size]] = []  # of the parameters as they were given
         super().__init__(params, defaults)
 
     # -- what a rule defines ------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Optimizers of which every rank holds one for its own part of the parameters."""
+"""partitioned: optimizers of plain tensors that are one rank's part of the parameters."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Class = TypeVar("Class", bound=Optimizer)
 
 
 def partitioned(cls: type[Class], process_group: Any = None) -> type[Class]:
-    """The class for parameters that are divided among ranks without their telling.
+    """A subclass for plain tensors that are this rank's part of the parameters.
 
     A DTensor says how it is sharded. The parameters that reach an optimizer inside
     `ZeroRedundancyOptimizer`, under `FullyShardedDataParallel`, or in one stage of a pipeline do
-    not; what is estimated from all of them needs to be told.
+    not, and what is estimated from all of them has to know the other ranks.
 
         ZeroRedundancyOptimizer(model.parameters(), partitioned(Prodigy), process_group=group)
 

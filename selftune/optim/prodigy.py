@@ -49,7 +49,7 @@ class Prodigy(Optimizer):
     use_bias_correction: Adam's, in the step and in d's statistics.
     safeguard_warmup: leave lr out of s, so that a warm-up does not inflate d.
     d0, d_coef, growth_rate: the first d, a factor of its estimate, its largest growth per step
-        (the first jump away from d0 is free). These and beta3 are the same in all groups.
+        (the first increase from d0 is not limited). These and beta3 are the same in all groups.
     slice_p: learn d from every slice_p-th element of each tensor only; 11 saves nearly half of
         the memory.
     Defaults are those of the prodigyopt package. State: p0, s, `exp_avg`, `exp_avg_sq`, 4 words

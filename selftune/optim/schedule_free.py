@@ -283,7 +283,7 @@ def _adam_numbers(group: Group, lr: float, counts: State) -> State:
 
 
 def _rectification(beta2: float, step: int) -> float:
-    """r_t, the factor that takes from the step size the second moment's early variance."""
+    """r_t, which shortens early steps, while the second moment's estimate varies most."""
     rho_inf = 2 / (1 - beta2) - 1
     rho = rho_inf - 2 * step * beta2**step / (1 - beta2**step)
     if rho <= 4:

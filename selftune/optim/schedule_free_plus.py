@@ -1,4 +1,4 @@
-"""ScheduleFree+: averaging in place of a schedule, and steps as long as the loss asks for."""
+"""ScheduleFree+: averaging in place of a schedule, and step sizes from the loss."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class ScheduleFreePlus(Optimizer):
 
     Defazio, ScheduleFree+, 2026. https://arxiv.org/abs/2605.19095
 
-    The step size is gamma = lr max(0, f(y) + <g, z - y>) / e: the loss as its tangent at y gives
-    it at z, over e, the gradient's 1-norm times sqrt(pi / 2). z takes Adam's steps of that size.
-    The loss must be on the gradient's scale and have 0 as its smallest value. Where ranks train on
-    different data, give the mean of their losses. Ranks that share parameters out (FSDP2 without
-    replicas, `partitioned`) take it themselves.
+    The step size is gamma = lr max(0, f(y) + <g, z - y>) / e: the loss at z as its tangent at y
+    predicts it, over e, the gradient's 1-norm times sqrt(pi / 2). z takes Adam's steps of that
+    size. The loss must be on the gradient's scale and have 0 as its smallest value. Where ranks
+    train on different data, give the mean of their losses. Where ranks shard the parameters (FSDP2
+    without replicas, `partitioned`), the mean is taken for you.
 
     lr: multiplies the step size; leave it at 1, or warm it up.
     betas: Adam's. beta: the interpolation between z and x, which moves to beta_max over the first
@@ -67,8 +67,8 @@ class ScheduleFreePlus(Optimizer):
 
     Deviations from the authors' AdamCScheduleFreePlusPaper, whose defaults these are: their gamma
     has no bound, so that steps grow without limit where the loss stays high while gradients become
-    small; the bound here is four times the lr of `ScheduleFreeAdamW`. They write <g, z - y> as
-    beta <g, z - x>, which it is unless beta has changed, and keep x and y besides. A parameter
+    small; the bound here is four times the lr of `ScheduleFreeAdamW`. They compute <g, z - y> as
+    beta <g, z - x>, which is equal unless beta has changed, and also store x and y. A parameter
     whose first gradient is late begins its own average.
     State: z, `exp_avg` and `exp_avg_sq`, 3 words per parameter; the step size and what it needs in
     the groups, 0-d tensors on the device.
@@ -142,7 +142,7 @@ class ScheduleFreePlus(Optimizer):
         e = polyak_beta * first["grad_l1"] + (1 - polyak_beta) * sound(e, first["grad_l1"])
         e_hat = e / (1 - polyak_beta ** (first["k"] + 1))
         at_z = (loss + slope).clamp(min=0)
-        # Without a gradient, or after an overflow, the last step's.
+        # Without a gradient, or after an overflow, keep the last step's size.
         step_size = sound(largest_lr(self.param_groups) * at_z / e_hat, first["step_size"])
         # The authors have no bound.
         step_size = step_size.clamp(max=first["max_step_size"])

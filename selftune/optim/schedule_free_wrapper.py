@@ -105,7 +105,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
 
     @property
     def averages(self) -> bool:
-        """That lr should not decay is so whatever the base."""
+        """Whether lr should not decay: so it is around any base."""
         return True
 
     def check_group(self, group: Group) -> None:
@@ -166,7 +166,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         self._marks.sign(self._followed(), after_step=True)
 
     def _moving(self) -> list[Tensor]:
-        """The parameters that step now; those that never did begin where they are."""
+        """The parameters that step now; one that never stepped starts from its present value."""
         groups = [group for group in self.param_groups if lr_of(group) != 0]
         moving = [p for group in groups for p in group["params"] if p.grad is not None]
         if moving:
@@ -357,7 +357,7 @@ def _new_state(p: Tensor) -> State:
 
 
 def _is_spoilt(stepping: list[Cohort]) -> bool:
-    """Whether a gradient is not finite, where the host knows: torch's bases would take it."""
+    """Whether the host knows that a gradient is not finite; a base of torch would step with it."""
     terms = [
         (cohort.shards, [b.grad.none_or_nan()])
         for cohort in stepping

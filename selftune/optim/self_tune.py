@@ -24,7 +24,7 @@ from selftune.tensor_list import TensorList
 
 MOMENTUM = 0.9
 BETA2 = 0.99  # of the second moment of vectors, as of Adam's
-LONG = 0.999  # decay of a tensor's usual squared gradient norm, against MOMENTUM of its present one
+LONG = 0.999  # decay of the long average of a tensor's squared gradient norm
 SMALL = 10  # steps shrink once gradients are below a tenth of their usual size
 DISTANCE_SHARE = 0.35
 AVERAGING_POWER = 8  # the average weighs step t by about t^8: its window is a ninth of the run
@@ -34,7 +34,7 @@ SIZE_OF_NOISE = 0.27
 # Matrices of more rows than this times their columns, or the reverse, are tables of vectors
 # (embeddings) or nearly vectors, which have few directions to make equal.
 LARGEST_ASPECT = 8
-# Of a tensor: its largest distance from p0, squared gradient norms, the last of them and averages.
+# Per tensor: its largest distance from p0; its squared gradient norm, the last and two averages.
 NUMBERS = ("distance", "latest_grad_sq", "grad_sq", "usual_grad_sq")
 # Added to roots of second moments, which float32 rounds to zero from about here on.
 TINY = 1e-18

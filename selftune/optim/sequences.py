@@ -1,4 +1,4 @@
-"""What the Schedule-Free methods share: the sequences x, y and z, and the weights of the average.
+"""Shared by the Schedule-Free methods: the sequences x, y and z, and the average's weights.
 
 The sequences, in the paper's letters:
   z  the fast iterate, which takes the gradient steps
@@ -112,11 +112,11 @@ def to_y(b: Bucket) -> tuple[()]:
 
 
 def restart_z(p: Tensor, state: State, group: Group, write: Write) -> None:
-    """x, y and z are what someone else has written."""
+    """Set z, and so x and y, to what someone else has written."""
     put(state["z"], p, write.where)
 
 
 def check_averaging(group: Group, beta: float, name: str) -> None:
-    """The options which all of them have; `name` is that of the interpolation beta."""
+    """Check the options that all of them have; `name` is what beta is called."""
     require(0 < beta <= 1, name, beta, "(0, 1]")
     require_nonnegative(group, "lr", "weight_decay", "r")

@@ -1,4 +1,4 @@
-"""What an optimizer around another one needs to look like one."""
+"""Parts of ScheduleFree(base) by which two optimizers look like one: joint state, and hooks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OWN = "schedule_free_"  # marks the names of our part of a parameter's state
 
 
 class BothStates(MutableMapping[Tensor, State]):
-    """The state of the base and of what wraps it, as one; what is written goes to its home."""
+    """The base's and the wrapper's state as one mapping; a write goes to the owner of the name."""
 
     def __init__(
         self, base: MutableMapping[Tensor, State], own: MutableMapping[Tensor, State]

@@ -1,4 +1,4 @@
-"""Loading a state dict: ours keeps its own types, and what an older one lacks has its default."""
+"""Loading state dicts: states keep their own dtypes, and missing options get their defaults."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def restoring(
 
 @torch.no_grad()
 def _complete(group: Group, old: Group) -> None:
-    """Keep how to run, where estimates live, and what the loaded group does not have."""
+    """Keep `compile`, the device of estimates, and options that the loaded group lacks."""
     group["compile"] = old["compile"]
     for name, value in old.items():
         present = group.setdefault(name, value)
@@ -80,8 +80,8 @@ def _complete(group: Group, old: Group) -> None:
 def _require_method(name: str, group: Group) -> None:
     """Raise ValueError for a loaded group that is another method's.
 
-    Ours name their method; those of before said `train_mode`. Where there are options and neither,
-    the group is torch's or another package's.
+    Our groups name their method; those of older versions have only `train_mode`. A group that has
+    options and neither of them is torch's or another package's.
     """
     theirs = group.get(METHOD)
     if theirs is None and "train_mode" not in group and not group.keys() <= NO_OPTIONS:
@@ -101,7 +101,7 @@ def _require_fitting(name: str, loaded: dict[str, Any], i: int, fresh: State) ->
     """Raise ValueError where the loaded state is not one of these tensors, in these shapes."""
     state: State = loaded["state"][i]
     needed = {name: value for name, value in fresh.items() if isinstance(value, Tensor)}
-    needed.pop("compensation", None)  # what rounding took away: nothing, from a wider type
+    needed.pop("compensation", None)  # compensation: a wider type was not rounded
     group = next(group for group in loaded["param_groups"] if i in group["params"])
     missing = sorted(needed.keys() - state.keys())
     others = {name for name, value in state.items() if isinstance(value, Tensor)}
@@ -129,7 +129,7 @@ def _label(group: Group, i: int) -> str:
 
 
 def copied(value: Any) -> Any:
-    """What a state dict holds, in memory of its own: others may load the same one."""
+    """A copy of a value of a state dict, which others may load too."""
     return value.detach().clone() if isinstance(value, Tensor) else value
 
 

@@ -1,4 +1,4 @@
-"""What an update rule works on: parameters that step alike, a bounded number at a time."""
+"""Cohorts of parameters that step alike, and the buckets of them on which rules work."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Bucket:
     """Some parameters of one group, device, dtype and step count, with all that a rule needs.
 
     `param`, `grad` and every tensor of the state are `TensorList`s under their own names;
-    `group` is the parameter group; the numbers from `advance` are attributes too. `source`, where
-    there is one, made these tensors of the parameters' and writes them back.
+    `group` is the parameter group; the numbers from `advance` are attributes too. `source`, if
+    there is one, has made copies of the parameters and writes them back.
     """
 
     def __init__(self, **attributes: Any) -> None:
@@ -36,16 +36,16 @@ class Bucket:
             setattr(self, name, value)
 
     def given(self, attributes: dict[str, Any]) -> Bucket:
-        """The same with these attributes too, or instead."""
+        """A bucket with these attributes added or replaced."""
         return Bucket(**{**self.attributes, **attributes})
 
     def read_parameters(self) -> None:
-        """Before a rule that works on copies: they have what the parameters have."""
+        """Before a rule that works on copies: copy the parameters' values in."""
         if source := self.attributes.get("source"):
             source.read_parameters()
 
     def write_back(self) -> None:
-        """After a rule that worked on copies: the parameters have what it wrote."""
+        """After a rule that worked on copies: copy its results into the parameters."""
         if source := self.attributes.get("source"):
             source.write_back()
 
@@ -71,7 +71,7 @@ class Cohort:
         self.pieces: Any = None  # how compiled code takes them; see packing.py
 
     def memory(self) -> list[Any]:
-        """Which tensors these are, and where they lie."""
+        """The identity and the address of every tensor."""
         tensors: list[Any] = [*self.members]
         tensors += [state.get(name) for state in self.states for name in self.names]
         parts = map(own_part, tensors) if is_sharded(self.members[0]) else tensors
@@ -122,10 +122,10 @@ class Cohort:
 
 
 class Watch:
-    """What an optimizer's cohorts were made of.
+    """Tells whether cohorts have to be made anew.
 
-    Callers exchange parameters, the types of gradients, states and the memory behind them between
-    steps. Memory matters where compiled code holds on to it.
+    Between steps callers may exchange parameters, gradients of other types, states, and the memory
+    behind them, which matters where compiled code holds on to it.
     """
 
     def __init__(self, groups: list[Group], state: Any, made: list[Cohort]) -> None:

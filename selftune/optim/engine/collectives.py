@@ -1,4 +1,4 @@
-"""Parameters of which every rank holds a part: local tensors, and sums over the ranks."""
+"""Sharded parameters: their local tensors, and sums over all ranks."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def total(parts: Sequence[tuple[Shards, Sequence[Tensor]]], partition: Shards = 
         table[rows] = completed(concerned, (group,))
     sums = table.sum(0)
     for group in partition:
-        # Ranks may hold parameters of different types, and have to send one.
+        # Ranks may hold parameters of different types, but have to send the same one.
         sums = completed(
             sums.to(torch.float32 if device.type == "mps" else torch.float64), (group,)
         )
@@ -91,7 +91,7 @@ def require_whole(method: str, params: Iterable[Tensor]) -> None:
 
 
 def hidden_partition(params: Iterable[Tensor]) -> str | None:
-    """The name of what divides these parameters among the ranks without their telling, if any."""
+    """The name of what has divided these plain tensors among the ranks, if anything has."""
     if any(map(is_flattened, params)):
         return "FullyShardedDataParallel"
     zero = sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer")

@@ -21,11 +21,11 @@ from selftune.tensor_list import TensorList
 
 Number = float | Tensor
 Way = Callable[[Rule, Bucket, Tensor | None], list[Tensor]]
-# Numbers by name, as they lie in one tensor: how many belong to a name, 0 for one that is alone.
+# The layout of the tensor of numbers: how many belong to each name; 0 for a single number.
 Layout = tuple[tuple[str, int], ...]
 Constants = tuple[tuple[str, Any], ...]
 
-KEPT = 128  # compiled rules, those used last; each option that is no number has its own
+KEPT = 128  # compiled rules that are kept; an option that is no number makes another one
 
 
 class NotCompiled(RuntimeError):
@@ -57,11 +57,11 @@ class Call:
         tensors = [getattr(b, name).tensors[0] for name in self.names]
         try:
             if self.compiled is None:
-                compiler: Any = cast(Any, torch).compile  # its own types are partly unknown
+                compiler: Any = cast(Any, torch).compile  # torch's annotation is incomplete
                 self.compiled = _compiled(compiler, *self.key)
             return self.compiled(*tensors, *self.after)
         except (torch.OutOfMemoryError, MemoryError):
-            raise  # of the rule's own work
+            raise  # the rule itself needs too much memory
         except Exception as error:  # whatever a version of the compiler raises, before it runs
             _compiled.cache_clear()  # another attempt begins anew
             raise NotCompiled(_first_line(error)) from error
@@ -104,16 +104,16 @@ def _compiler_options() -> dict[str, Any]:
     options: dict[str, Any] = {
         # Without it the compiler leaves out the rounding to bfloat16 that run() compensates.
         "emulate_precision_casts": True,
-        # One code for all numbers of threads.
+        # The same code for any number of threads.
         "cpp.dynamic_threads": True,
     }
-    if hasattr(torch.compiler, "keep_tensor_guards_unsafe"):  # torch has filters of guards
+    if hasattr(torch.compiler, "keep_tensor_guards_unsafe"):  # this torch has guard filters
         options["guard_filter_fn"] = _guards_that_matter
     return options
 
 
 def _guards_that_matter(guards: Sequence[Any]) -> list[bool]:
-    """All but the one on torch's global settings, of which the number of threads is one.
+    """All guards but that on torch's global settings, which include the number of threads.
 
     Steps run without gradients, and rules have no operation that depends on another setting.
     """
@@ -174,7 +174,7 @@ def _in_one_tensor(rows: list[dict[str, Any]], device: torch.device) -> Tensor:
     values: list[Any] = []
     for value in (value for row in rows for value in row.values() if _varies(value)):
         values.extend(value if _members(value) else [value])
-    # What the host knows goes over in one transfer; what it does not is never read.
+    # Numbers that the host knows go to the device in one transfer; others are never read.
     known = [0.0 if isinstance(v, Tensor) and v.device == device else float(v) for v in values]
     flat = torch.tensor(known, dtype=dtype, device=device)
     for i, value in enumerate(values):

@@ -1,4 +1,4 @@
-"""How our optimizers are constructed: what is given is looked at once, for all classes."""
+"""Construction of optimizers: arguments are checked in one place, for all classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from selftune.optim.engine.options import own_options
 
-# What a rule defines and a user does not call.
+# Parts of a rule, which users do not call.
 PARTS_OF_A_RULE = {
     *("check", "init_state", "advance", "measure", "prepare", "update", "rest", "estimate"),
     *("to_training", "to_evaluation", "weight", "verdict", "partition"),
@@ -56,7 +56,7 @@ def for_users(names: Iterable[str]) -> list[str]:
 
 
 def check_views(params: Iterable[Any]) -> None:
-    """Raise ValueError for a parameter that is a view by another sign, which no step can write."""
+    """Raise ValueError for a conjugate or negative view, which no step can write."""
     if any(p.is_conj() or p.is_neg() for p in params):
         raise ValueError(
             "a parameter is a conjugate or a negative view, which cannot be written in place: "

@@ -33,7 +33,7 @@ class Now:
 
 
 class EvaluationWeights(ABC):
-    """What moves parameters between two places; `train_mode` of the groups says where they are.
+    """Base of what moves parameters between two places; `train_mode` of the groups says which.
 
     Parameters that someone else has written are judged as they were written. A step goes on from
     them; if they have got back what they held before, as after an average's exchange, nothing has
@@ -59,7 +59,7 @@ class EvaluationWeights(ABC):
         return bool(self._unmoved)
 
     def begin_following(self) -> None:
-        """Know nothing of what the parameters held before."""
+        """Forget what the parameters held before."""
         self._marks, self._unmoved, self.attachments = Marks(), set(), []
         if "_now" not in vars(self):
             self._now = Now()
@@ -85,7 +85,7 @@ class EvaluationWeights(ABC):
     def evaluation_weights(self) -> Generator[None]:
         """Inside, the parameters hold the evaluation weights; the mode before comes back.
 
-        So they do under `attach`, whatever the modes of the model and of gradients.
+        This holds under `attach` too, whatever the modes of the model and of gradients.
         """
         was_training = self.param_groups[0]["train_mode"]
         self.eval()
@@ -134,7 +134,7 @@ class EvaluationWeights(ABC):
 
     @abstractmethod
     def _followed(self) -> list[Tensor]:
-        """The parameters of which something else is kept that has to follow a foreign write."""
+        """The parameters whose state has to follow when someone else writes them."""
 
     @abstractmethod
     def _kept(self, p: Tensor) -> dict[str, Any]:
@@ -255,7 +255,7 @@ class EvaluationWeights(ABC):
         fn()
         new_x = _copies(params)
         for p, value in zip(others, untouched, strict=True):
-            plain(p).copy_(value)  # `fn` finds each of them as it was once
+            plain(p).copy_(value)  # `fn` is called twice, and has to find these unchanged
         for p, state in zip(params, kept, strict=True):
             plain(p).copy_(plain(state["z"]))
         old_z = _copies(params)
@@ -274,7 +274,7 @@ class EvaluationWeights(ABC):
             return
         self._move(params, train_mode=True)
         for p, state, where, at_y, digits in zip(params, kept, moved, y, lost, strict=True):
-            # To the bit what they were, where `fn` changes nothing.
+            # Where `fn` changes nothing, they are restored bit for bit.
             put(plain(p), at_y, ~where)
             if digits is not None:
                 put(plain(state["compensation"]), digits, ~where)

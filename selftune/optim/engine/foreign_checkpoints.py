@@ -10,7 +10,7 @@ from torch import Tensor
 from selftune.optim.engine.checkpoints import METHOD
 from selftune.optim.engine.cohorts import Group, State
 
-# What these packages let one choose and ours do not: the one value that ours have.
+# Options of these packages that ours lack, with the value that ours correspond to.
 FIXED = {"weight_lr_power": 2, "layer_scale": 1, "silent_sgd_phase": True, "decay_at_z": False}
 # What ours let one choose and these do not,
 # or keep elsewhere.
@@ -36,7 +36,7 @@ def in_our_form(
     Raises ValueError for options that ours do not have, and for another method's state.
     """
     groups = state_dict["param_groups"]
-    # k: a group's steps, where most of ours count a parameter's; skipped_steps: only ours have it.
+    # k: their groups count steps, where ours are counted by parameter; skipped_steps is ours alone.
     if not any("k" in group and "skipped_steps" not in group for group in groups):
         return state_dict
     own_groups = [_group(theirs, group) for theirs in groups]

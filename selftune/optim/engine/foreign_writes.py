@@ -18,7 +18,7 @@ from torch import Tensor
 from selftune.optim.engine.collectives import plain
 
 SAMPLE = 64  # elements of each tensor that are compared
-# Parameters that are rewritten for the third time, each time so few steps later, are so again.
+# A parameter that is written three times, at most so many steps apart, is written `again`.
 OFTEN = 100
 ROUNDING = 16  # times a type's precision
 
@@ -27,8 +27,8 @@ class Write(NamedTuple):
     """What someone else wrote.
 
     where: the elements that they changed; None for all of them.
-    again: whether they keep on writing this parameter, as who keeps up a constraint does, and
-        not who loads weights.
+    again: whether this parameter is written again and again, as by a constraint, and not once, as
+        by loading weights.
     """
 
     where: Tensor | None
@@ -55,7 +55,7 @@ class Marks:
         return p in self._places
 
     def sign(self, params: list[Tensor], after_step: bool = False) -> None:
-        """Take the present values of these parameters for the optimizer's.
+        """Remember the present values of these parameters as those of the optimizer.
 
         After a step these are all parameters, and those that were found written before it are
         copied, to know next time which of their elements are.
@@ -129,7 +129,7 @@ class Marks:
         if not changed.any() and not torch.equal(_bits(view.contiguous()), _bits(before)):
             return None  # put back, up to rounding
         if not changed.any() or not view[changed].any():
-            # A mask, or something so sparse that the sample has missed it: zeros are no chance.
+            # A mask, or a write so sparse that the sample missed it: zeros are not there by chance.
             if not changed.any():
                 self._touched.add(p)
             zeros = tensor == 0
@@ -163,7 +163,7 @@ class Marks:
                 self._values[i] = part
 
     def _sign_some(self, params: Iterable[Tensor]) -> None:
-        """These anew, and others with what they were."""
+        """Remember these anew; keep what is known of the others."""
         kept = {
             p: (self._versions[i], self._addresses[i], self._views[i], self._values[i].clone())
             for p, i in self._places.items()
@@ -182,7 +182,7 @@ class Marks:
 
 
 def put(tensor: Tensor, value: Tensor, where: Tensor | None) -> None:
-    """Write the value, where it is asked for: everywhere, or where the mask says so."""
+    """Write the value everywhere, or where the mask is true."""
     value = value.to(tensor.dtype)
     tensor.copy_(value if where is None else torch.where(where, value, tensor))
 
@@ -204,7 +204,7 @@ def _bits(tensor: Tensor) -> Tensor:
 
 
 def _unlike(a: Tensor, b: Tensor) -> Tensor:
-    """Where they differ by more than what a move to the other place and back rounds.
+    """Where they differ by more than the rounding of a move to the other place and back.
 
     In types of fewer than 32 bits such moves are exact: see `run`.
     """

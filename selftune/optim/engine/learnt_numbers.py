@@ -1,7 +1,7 @@
 """Numbers that are estimated from all gradients: 0-d tensors in the groups, on the device.
 
 There is one estimate for all groups, and each group holds it under the same name. A new value is a
-new tensor: who has kept the old one, in a log or a checkpoint, keeps its value.
+new tensor, so that one kept in a log or a checkpoint does not change.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _start(group: Group, name: str) -> float:
 
 
 class ByHand:
-    """What a caller has written into the groups in a learnt number's place.
+    """Numbers that a caller has written into the groups in place of learnt ones.
 
     made: numbers that a step makes anew before it uses them, and what to set in their place.
     """
@@ -74,11 +74,11 @@ class ByHand:
         self._ours = {(i, name): (number, number._version) for i, name, number in items}
 
     def forget(self) -> None:
-        """Take the next values for the optimizer's: they come from a checkpoint."""
+        """Consider the next values the optimizer's own: they come from a checkpoint."""
         self._ours = {}
 
     def adopt(self, groups: list[Group], cls: str) -> None:
-        """Take what was written by hand for the estimate of all groups.
+        """Make what was written by hand the estimate of all groups.
 
         Raises ValueError for a number that no step would read, for groups that differ, and for a d
         that is not positive.

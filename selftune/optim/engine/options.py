@@ -1,4 +1,4 @@
-"""Options: which ones a class has, what it always does, and the checks of their values."""
+"""Options: which ones a class has, what it does in any case, and checks of their values."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch.optim import Optimizer
 
 Group = dict[str, Any]
 
-# What a class always does, in the words of torch and of other packages: for `Optimizer.always`.
+# For `Optimizer.always`: options of torch and other packages, at the value that a class stands for.
 DECAY = ("decouple", "weight_decouple", "decoupled_weight_decay")
 DECOUPLED: dict[str, Any] = dict.fromkeys(DECAY, True)
 COUPLED: dict[str, Any] = dict.fromkeys(DECAY, False)
-# Options of torch and of other packages that no class here has: the values that change nothing,
-# and what to do in place of asking for another one.
+# Options of torch and of other packages that no class here has: the values that change nothing, and
+# what to do instead of giving another one.
 EVERYWHERE: dict[str, tuple[tuple[object, ...], str]] = {
     "foreach": ((None, False, True), ""),
     "fsdp_in_use": ((False, True), ""),

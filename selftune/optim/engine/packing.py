@@ -22,7 +22,7 @@ PACK_ON_CPU = 2**18
 # A pack of fewer elements ends in zeros up to this length. The compiler makes other code for sums
 # over 4,096 elements or fewer, and again for one element; so it makes one code for all lengths.
 SHORTEST = 2**13
-# Older compilers leave out a rounding that `run` compensates, whatever their options.
+# Older compilers omit a rounding that `run` compensates, whatever their options.
 KEEPS_ROUNDING = torch.__version__ >= "2.13"
 
 
@@ -95,7 +95,7 @@ class Pack:
 
 
 def divided(cohort: Cohort, elementwise: bool) -> list[Cohort]:
-    """The cohort in parts: what is compiled, each for its types, and what the list path takes.
+    """The cohort in parts: compiled ones, each of one combination of types, and the list path's.
 
     elementwise: whether all state of a parameter has its shape, whatever that is.
     """
@@ -116,7 +116,7 @@ def _fits(cohort: Cohort, i: int, elementwise: bool) -> bool:
     p, state = cohort.members[i], cohort.states[i]
     if cohort.sparse or p.is_meta or (p.dtype in LOW_PRECISION and not KEEPS_ROUNDING):
         return False
-    if cohort.counts.get("rows"):  # a rule of matrices, where compiled code has one dimension
+    if cohort.counts.get("rows"):  # rules for matrices: compiled code sees one dimension
         return False
     # The compiler for CPUs warns where float16 meets the bfloat16 of `compensation`.
     if p.dtype == torch.float16 and p.is_cpu:
@@ -169,7 +169,7 @@ def buckets(cohort: Cohort) -> list[Bucket]:
 
 
 def _flat(tensor: Tensor) -> Tensor:
-    """The same memory in one dimension, and no view: of views the compiler looks at the base."""
+    """The same memory in one dimension, not as a view, of which the compiler would see the base."""
     return plain(tensor).detach().view(-1).detach()
 
 
@@ -179,7 +179,7 @@ def _side_by_side(tensors: list[Tensor]) -> Tensor:
 
 
 def _parts(memory: Tensor, like: list[Tensor]) -> list[Tensor]:
-    """What lies side by side, each in its own shape.
+    """The parts of a pack, each in its own shape.
 
     Each has a storage of its own in that memory, so that saving one does not save its neighbours.
     """

@@ -1,4 +1,4 @@
-"""How an update rule is run on a bucket: in place, or so that it can be undone."""
+"""Running an update rule on a bucket: in place, or so that it can be undone."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from selftune.tensor_list import TensorList
 Function = TypeVar("Function", bound=Callable[..., Any])
 Rule = Callable[[Bucket], Sequence[Tensor]]
 
-# Parameters of these types are worked on in float32, and so is their state. What rounding
-# takes away is kept in the state `compensation`, so that small steps add up.
+# Rules see parameters of these types in float32, and their state is float32. The rounding error is
+# kept in the state `compensation`, so that small steps add up.
 LOW_PRECISION = (torch.bfloat16, torch.float16)
 
 
 def uncompiled(function: Function) -> Function:
-    """The function, which torch.compile calls as it is where it meets it."""
+    """The function, kept from being traced by torch.compile."""
     return cast(Function, torch.compiler.disable(function))  # pyright: ignore[reportUnknownMemberType]
 
 
@@ -56,7 +56,7 @@ def look(measure: Rule, b: Bucket, ok: Tensor | None = None) -> list[Tensor]:
 
 
 def in_float32(b: Bucket) -> Bucket:
-    """The bucket as rules see it: without a loss of digits, whatever the parameters' type."""
+    """The bucket as rules see it: low-precision parameters in float32, with their compensation."""
     if not _is_low_precision(b):
         return b
     wide = {"param": b.param.to(torch.float32).add_(b.compensation.to(torch.float32))}

@@ -39,7 +39,7 @@ class Verdict:
         ]
 
     def over_what_was_learnt(self) -> None:
-        """After the step: numbers go back if it does not count, or if they are not finite.
+        """After the step: restore learnt numbers if it was skipped or they are not finite.
 
         Sends the answer on its way to the host.
         """
@@ -62,7 +62,7 @@ class Verdict:
             self.ok = answer
 
     def over_what_was_counted(self) -> bool:
-        """A step later: counts go back unless the step counted. Returns whether it did."""
+        """A step later: restore the counts if the step was skipped. Returns whether it counted."""
         if self.arrival is not None:
             self.arrival.synchronize()  # recorded a step ago: it has arrived
         if self.ok is None or self.ok.is_meta or self.ok:

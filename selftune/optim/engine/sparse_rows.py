@@ -1,4 +1,4 @@
-"""The rows that a sparse gradient touches: a rule works on copies of them alone."""
+"""The rows that a sparse gradient touches; a rule works on copies of these rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is looked at around each step: options that changed, skips in a row, shapes of states."""
+"""Checks around each step: options that changed, steps skipped in a row, shapes of states."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from selftune.optim.engine.options import is_number
 from selftune.optim.engine.remarks import remark
 from selftune.step_hooks import skipped_steps
 
-# A Schedule-Free method's lr below this share of its peak is taken for one that decays.
+# Around a Schedule-Free method, an lr below this share of its peak counts as decaying.
 DECAYED = 0.9
 # So many skipped steps in a row are reported; then ten times as many, and so on.
 IN_A_ROW = 10
 
 
 def guarded(step: Callable[..., None]) -> Callable[..., None]:
-    """The `_step` of an optimizer of ours with what is looked at before and after it."""
+    """The `_step` of an optimizer with the checks before and after it."""
 
     @functools.wraps(step)
     def guarded_step(optimizer: Any, *args: Any) -> None:
@@ -43,7 +43,7 @@ def guard_of(optimizer: Any) -> Guard:
 
 
 class Guard:
-    """Of one optimizer: its options at the last step, and how many steps in a row it skipped."""
+    """The options of an optimizer at the last step, and how many steps in a row it skipped."""
 
     def __init__(self, optimizer: Any) -> None:
         self.options: list[list[Any]] = []
@@ -83,7 +83,7 @@ class Guard:
                 )
 
     def remark_on_decay(self, message: str) -> None:
-        """Say it unless something like it has been said."""
+        """Warn, unless something like it has been said."""
         if not self.has_remarked:
             self.has_remarked = True
             remark(message)

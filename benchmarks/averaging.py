@@ -1,4 +1,4 @@
-"""What an average of the weights costs per step: `python -m benchmarks.averaging`.
+"""The cost of an average of the weights per step: `python -m benchmarks.averaging`.
 
 The two problems are those of the step benchmark. All averages follow one model in one process
 and are updated in turn, in another order each round; a ratio is the median over the rounds of an

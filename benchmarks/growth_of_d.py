@@ -1,4 +1,4 @@
-"""How much a step can raise d: the largest d_{k+1} / d_k over many small random problems.
+"""Growth of d in a step: the largest d_{k+1} / d_k over many small random problems.
 
     python -m benchmarks.growth_of_d
 

@@ -1,4 +1,4 @@
-"""Whether refining within the run itself beats linear decay, on the pocket workloads.
+"""Refinement within the run itself, against linear decay, on the pocket workloads.
 
     python -m benchmarks.online_refinement [--workload all] [--studies 2] [--out runs/online]
 

@@ -1,4 +1,4 @@
-"""What one optimizer step costs: `python -m benchmarks.optimizer_step`.
+"""The cost of one optimizer step: `python -m benchmarks.optimizer_step`.
 
 Two problems: (a) the 100 tensors of a 30 M-parameter transformer, (b) 1,200 tensors of 64 to
 4,096 elements. Optimizers take a step in turn, round after round, in one process: a block of them

@@ -1,4 +1,4 @@
-"""How far a refined schedule moves when it is refined again, decoupled and plain.
+"""Refined schedules refined again: how far they move, decoupled and plain.
 
     python -m benchmarks.refine_again --workload translation_transformer [--method nadamw]
         [--budget 1] [--rounds 3]

@@ -1,4 +1,4 @@
-"""How much code one step passes through: `python -m benchmarks.step_path`.
+"""The code that one step passes through: `python -m benchmarks.step_path`.
 
 For every method, on the list path and compiled: the files of `selftune` that a warm step enters,
 the functions in them, and how often a call goes from one file to another. The parameters are a

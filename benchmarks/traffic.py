@@ -1,4 +1,4 @@
-"""What a call reads, writes and allocates, counted: `Traffic`, `words_moved`.
+"""Counts of what a call reads, writes and allocates: `Traffic`, `words_moved`.
 
 An operation of torch reads every tensor that it is given, once if it is given twice, and writes
 its results and the arguments that its schema says it changes. It does not read what it only

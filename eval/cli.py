@@ -1,4 +1,4 @@
-"""What the commands share: arguments that are checked, and errors of one line."""
+"""Shared by the commands: arguments that are checked, and errors of one line."""
 
 import argparse
 import contextlib
@@ -158,7 +158,7 @@ def _lines(path: Path) -> list[str]:
 def run(main: Callable[[], int]) -> NoReturn:
     """Run a command and exit with its status.
 
-    A closed pipe, a full disk or a terminal that has not all letters is no traceback.
+    A closed pipe, a full disk or a terminal that lacks characters gives no traceback.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -1,4 +1,4 @@
-"""What an optimizer's step is called with: it can ask for the loss, at whatever weights it is."""
+"""The closure that an optimizer's step is given: it can ask for the loss at any weights."""
 
 from collections.abc import Callable
 from typing import Any

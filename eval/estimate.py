@@ -1,4 +1,4 @@
-"""How long a plan will take, from the seconds of the recorded baselines."""
+"""Estimates of how long a plan will take, from the seconds of the recorded baselines."""
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean

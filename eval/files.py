@@ -1,4 +1,4 @@
-"""Files that are whole or not there, named after what may be any text."""
+"""Files that are written whole or not at all, and file names made from any text."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What a workload's code comes to: a changed width, loss or augmentation is another workload."""
+"""A checksum of a workload's code: a changed width, loss or augmentation is another workload."""
 
 import ast
 import hashlib

@@ -1,4 +1,4 @@
-"""How far a number would move with other studies and other workloads of the same kind."""
+"""Bootstrap intervals: how far a score would move with other studies and workloads."""
 
 from collections.abc import Mapping
 

@@ -1,5 +1,5 @@
-"""What rides along a training run without touching it: averages of its weights, a recorder of
-norms, and the numbers of the optimizer's groups.
+"""Observers of a training run that do not change it: averages of its weights, a recorder of norms,
+and the numbers of the optimizer's groups.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ class Along:
 
 
 class Riding:
-    """Along at work, in one trial."""
+    """Observers at work in one trial."""
 
     def __init__(self, along: Along, build: Build, steps: int):
         self._along, self._build, self._steps = along, build, steps
@@ -77,7 +77,7 @@ class Riding:
                 self._tests[name] = evaluation.at(weights, "test")
 
     def results(self, metric: Metric) -> Record:
-        """For the trial's record: what moved in the groups, and what rode along."""
+        """For the trial's record: numbers of the groups that moved, and the observers' results."""
         moved = _moved(self._numbers)
         found: Record = {"param_groups": moved} if moved else {}
         if self._along.averages:

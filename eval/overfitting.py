@@ -23,7 +23,8 @@ def overfitted(record: Record) -> bool:
 
 
 def lost_again(record: Record) -> bool:
-    """Whether a miss was at its target for a while, which does not count if judged at the end."""
+    """Whether a miss reached its target for a while, which does not count where it is judged at the
+    end."""
     best, rules = record["best_validation"], record["rules"]
     sign = 1 if rules["higher_is_better"] else -1
     return record["outcome"] == "miss" and best is not None and sign * (best - rules["target"]) >= 0

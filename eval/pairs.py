@@ -1,4 +1,4 @@
-"""Whether one method is faster than another, pair by pair: one workload, one study, equal seeds."""
+"""Tests of whether one method is faster than another, over pairs of trials with equal seeds."""
 
 import warnings
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
-"""Which trials are still to run, whether they go with those that have been, and running them."""
+"""The plan of a run: which trials are left, whether they fit the records that exist, and running
+them."""
 
 import sys
 from collections.abc import Iterable, Sequence

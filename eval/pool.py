@@ -1,4 +1,4 @@
-"""Who competes with whom: a run and the recorded baselines made under the same rules."""
+"""The pool that is scored: a run and the recorded baselines made under the same rules."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -58,7 +58,7 @@ class Pool:
     rules: Mapping[str, Mapping[str, Any]]  # by workload, in the tables' order
     entrants: tuple[Entrant, ...]
     steps: Mapping[str, Standing]  # by entrant's name
-    notes: tuple[str, ...]  # what a reader must know before comparing two rows
+    notes: tuple[str, ...]  # notes for the reader who compares two rows
     unranked: tuple[Entrant, ...] = ()  # shown, but in nobody's score
 
     @property

@@ -1,4 +1,4 @@
-"""How far a run has got: bars on a terminal, elsewhere a line for every trial that ends."""
+"""Progress of a run: bars on a terminal, elsewhere a line for every trial that ends."""
 
 import sys
 from math import nan

@@ -1,4 +1,4 @@
-"""What has to be equal for two records to be comparable."""
+"""Rules: all that has to be equal for two records to be comparable."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Many trials: one process each, so many at a time, none of which can hurt another."""
+"""Running many trials, each in a process of its own, so that none can harm another."""
 
 import multiprocessing
 import os
@@ -17,7 +17,7 @@ import torch
 from .trial import Interrupted, Record, Trial, record, run_trial
 
 OUT_OF_MEMORY = signal.SIGKILL  # what Linux sends when memory runs out
-# What a process brings upon itself. Any other signal comes from outside, and says nothing of the
+# Signals that a process causes itself. Any other one comes from outside, and says nothing about the
 # method.
 CRASHES = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV)
 SECONDS_TO_EXIT = 5

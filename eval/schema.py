@@ -1,4 +1,4 @@
-"""What a line of results.jsonl has to be, so that every reader may rely on it."""
+"""The schema of a line of results.jsonl, on which every reader may rely."""
 
 from collections.abc import Callable, Mapping
 from math import isfinite

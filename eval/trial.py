@@ -38,7 +38,7 @@ class Trial:
     target: float | None  # the metric that ends the trial; None: it trains its whole budget
     device: str
     details: dict[str, Any] = field(default_factory=dict)  # for its record
-    along: Along = field(default_factory=Along)  # what rides along
+    along: Along = field(default_factory=Along)  # observers beside it
 
     @property
     def key(self) -> Key:

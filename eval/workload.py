@@ -1,4 +1,4 @@
-"""What is trained and how it is judged; nothing about optimizers."""
+"""A workload: data, model, loss and metric; nothing about optimizers."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping

@@ -5,6 +5,7 @@ import inspect
 import re
 import textwrap
 import typing
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from selftune.schedules import Schedule, ScheduleLR, extend, extension, lr_sched
 
 refinement = inspect.getmodule(refine)
 
+REPOSITORY = Path(__file__).parents[1]
 CLASSES = [
     value
     for value in vars(optim).values()
@@ -61,3 +63,13 @@ def test_an_option_with_a_few_values_names_them_in_its_type(function, name, vali
 def test_every_public_name_has_a_docstring():
     names = [name for name in dir(selftune) if not name.startswith("_")]
     assert [n for n in names if n[0].isupper() and not inspect.getdoc(getattr(selftune, n))] == []
+
+
+def test_a_modules_first_line_says_what_it_holds_and_asks_no_question():
+    files = [path for top in ("selftune", "eval") for path in (REPOSITORY / top).rglob("*.py")]
+    assert len(files) > 100
+    docstrings = {path: ast.get_docstring(ast.parse(path.read_text("utf-8"))) for path in files}
+    assert [str(path) for path, text in docstrings.items() if not text] == []
+    asks = re.compile(r"(What|How|Who|Whom|Whose|Which|Whether)\b")
+    opens = {str(path) for path, text in docstrings.items() if asks.match(text)}
+    assert opens == set()

@@ -1,4 +1,4 @@
-"""What an optimizer has to do to take the place of torch's own, as checks of any class.
+"""Checks of any class that is to take the place of torch's own optimizers.
 
 They restate what torch's own optimizer tests ask (torch/testing/_internal/common_optimizers.py is
 built for), and what these do not ask but training code relies on. A check gets a `Make`, and

@@ -1,4 +1,4 @@
-"""What the conformance checks are made of."""
+"""The problem and the helpers of the conformance checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an ablation crosses: `schedule=constant,linear,refined; averaging=none,ema`."""
+"""The axes of an ablation: `schedule=constant,linear,refined; averaging=none,ema`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

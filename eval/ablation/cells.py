@@ -1,4 +1,4 @@
-"""The cells of an ablation, from its records: what each came to, and against the baseline."""
+"""The cells of an ablation, from its records: each result, and its gain over the baseline."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The trials of an ablation: one for each schedule and study, with all averages along."""
+"""The trials of an ablation: one for each schedule and study, with all averages beside it."""
 
 import sys
 from collections.abc import Sequence

@@ -71,7 +71,7 @@ def report(records: Sequence[Record], axes: Axes, out: Path) -> None:
 
 
 def warnings(records: Sequence[Record]) -> list[str]:
-    """What the diagnostics object to in the refinements, and in how many studies."""
+    """The objections of the diagnostics to the refinements, with the studies they concern."""
     found: dict[tuple[str, str], list[int]] = {}
     for record in records:
         for warning in record.get("objections", ()):

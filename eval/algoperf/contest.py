@@ -1,4 +1,4 @@
-"""Who competes with whom on the official workloads: a run and a published field."""
+"""Contests on the official workloads: a run among the submissions of a published field."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -144,7 +144,7 @@ def _entrants(records: Iterable[Record], recorded: bool) -> list[Entrant]:
 
 
 def _notes(contest: Contest, run: Sequence[Record]) -> list[str]:
-    """Why what the run gets is not, or not quite, an AlgoPerf score."""
+    """Reasons why the run's score is not, or not quite, an AlgoPerf score."""
     rules, notes = contest.rules, []
     absent = [w for w in rules.workloads if w not in contest.workloads]
     if absent:

@@ -1,4 +1,4 @@
-"""Where the official runner looks for data, and what shows that they are there.
+"""The places where the official runner looks for data, and the files that must be there.
 
 The layouts are those of datasets/README.md in mlcommons/algorithmic-efficiency.
 """
@@ -19,7 +19,7 @@ class Dataset:
     setup: str  # the flag of datasets/dataset_setup.py that makes it; empty: it needs none
 
     def missing(self, data: Path) -> list[str]:
-        """What is not there, as paths or patterns."""
+        """The missing files, as paths or patterns."""
         place = data / self.folder
         absent = [str(place / p) for p in self.patterns if next(place.glob(p), None) is None]
         if self.folder == "imagenet/pytorch" and imagenet_v2(data) is None:

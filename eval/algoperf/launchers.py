@@ -13,7 +13,7 @@ import submitit
 from .official_run import OfficialRun, carry_out
 from .slurm_queue import Queue, error, in_queue
 
-End = Callable[[OfficialRun, str | None], None]  # told of a run's end, and why it failed
+End = Callable[[OfficialRun, str | None], None]  # called when a run ends, with why it failed
 POLL = 30.0  # seconds
 MARGIN = 1.5  # of a job's time over the budget and its evaluations
 SPARE = 3600  # seconds, for data, compilation and the rehearsal

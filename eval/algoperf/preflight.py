@@ -1,4 +1,4 @@
-"""Whether a host can run the official benchmark. Every problem is a line that says the remedy."""
+"""Checks that a host can run the official benchmark. Every problem is a line with its remedy."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a contest gives to read: tables for the terminal, and score.md, score.html, score.csv."""
+"""The report of a contest: tables for the terminal, and score.md, score.html, score.csv."""
 
 import textwrap
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which of our jobs are in Slurm's queue, and how those that are not have ended.
+"""Our jobs in Slurm's queue, and how those that have left it ended.
 
 submitit asks sacct, for which a cluster has to keep accounts; not every one does, and a job that
 was cancelled would be waited for for ever. squeue answers on all.

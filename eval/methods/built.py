@@ -1,4 +1,4 @@
-"""What a build function returned, checked: the one place where a method meets the harness."""
+"""Checks of what a build function returned: the one place where a method meets the harness."""
 
 import inspect
 from contextlib import AbstractContextManager

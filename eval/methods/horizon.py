@@ -1,4 +1,4 @@
-"""How long a published schedule lasts in steps of ours."""
+"""The length of a published schedule in steps of ours."""
 
 from torch import nn
 from torch.optim import Optimizer

@@ -1,4 +1,4 @@
-"""What a method is: a build function with a name."""
+"""A method: a build function with a name."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager

@@ -1,4 +1,4 @@
-"""What a citation of a score needs: how, when and with what it was made."""
+"""Provenance of a score, for citations: how, when and with which versions it was made."""
 
 from collections import Counter
 from collections.abc import Iterable

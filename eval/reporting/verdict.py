@@ -1,4 +1,4 @@
-"""What a pool means, in sentences."""
+"""The results of a pool, in sentences."""
 
 from math import isclose
 

@@ -1,4 +1,4 @@
-"""The one configuration that does best over all workloads: what a calibrated baseline is."""
+"""The calibrated baseline: the one configuration that does best over all workloads."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""How many steps the best configuration of a search takes to the target that it set."""
+"""The steps that the best configuration of a search takes to the target that it set."""
 
 from collections.abc import Iterable, Mapping
 from math import inf, isfinite

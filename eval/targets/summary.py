@@ -1,4 +1,4 @@
-"""What a search found, and whether its workload can tell optimizers apart."""
+"""Summary of a search, and whether its workload can tell optimizers apart."""
 
 from collections.abc import Callable
 from statistics import median

@@ -1,4 +1,4 @@
-"""How AlgoPerf starts weights where it says nothing else."""
+"""Initial weights as AlgoPerf draws them where it says nothing else."""
 
 from torch import Tensor, nn
 

@@ -1,4 +1,4 @@
-"""What both speech models begin with, and how they keep padding out of their statistics."""
+"""Shared by both speech models: their first layers, and statistics without padding."""
 
 import torch
 from einops import rearrange

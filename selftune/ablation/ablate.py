@@ -40,7 +40,7 @@ def ablate(
 
     train: given a `Run`, trains with it and returns `run.judge(evaluate)`.
     schedules: by name; the others are compared with the first one.
-    averages: profiles by name. They ride along: one run serves all of one schedule and seed.
+    averages: profiles by name. One run serves all of one schedule and seed.
     seeds: how many, or which.
     refine_from: a schedule whose runs record gradient norms; the schedule "refined" is made of
         them, for each seed of its own recording, after a warm-up of the same length; nan where
@@ -75,7 +75,7 @@ def ablate(
 
 
 def _seeds(seeds: int | Iterable[int]) -> list[int]:
-    try:  # JSON holds no other integers than Python's
+    try:  # JSON takes Python's own integers only
         each = seeds if isinstance(seeds, Iterable) else range(seeds)
         chosen = [operator.index(seed) for seed in each]
     except TypeError:
@@ -137,7 +137,8 @@ class _Plan:
         return self._definitions.get(name)
 
     def is_left(self, name: str, seed: int, file: AblationFile) -> bool:
-        """Whether a run is still to be made; again where norms are wanted that it did not keep."""
+        """Whether a run has to be made, or made again because it did not record norms that are
+        needed."""
         to_refine = name == self.refine_from and (REFINED, seed) not in file.outcomes
         return (name, seed) not in file.outcomes or (to_refine and not file.has_norms(name, seed))
 
@@ -155,7 +156,7 @@ class _Plan:
         began = time.monotonic()
         metrics = self._metrics(train(run))
         seconds = time.monotonic() - began
-        if all(map(math.isfinite, metrics.values())):  # who diverged may have stopped
+        if all(map(math.isfinite, metrics.values())):  # a diverged run may have stopped early
             run.require_whole()
         if run.recorder is None and name == self.refine_from:
             raise ValueError("train must call run.start(model, optimizer), to record its norms")

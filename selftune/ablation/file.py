@@ -1,4 +1,4 @@
-"""What an ablation keeps: outcomes, one JSON object a line, and recorded norms."""
+"""Files of an ablation: outcomes, one JSON object per line, and recorded norms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from selftune.refinement.norm_log import NormLog
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run came to: the metric at its last weights and at each average, nan included."""
+    """The result of one run: the metric at its last weights and at each average; it may be nan."""
 
     schedule: str
     seed: int
@@ -51,7 +51,7 @@ class AblationFile:
             self._file = path.open("a", encoding="utf-8")
             try:
                 _lock(self._file, path)
-                self._file.truncate(self._read(path))  # a line that was cut in two goes
+                self._file.truncate(self._read(path))  # an incomplete last line is cut off
             except BaseException:
                 self._file.close()
                 raise
@@ -99,8 +99,8 @@ class AblationFile:
         return self._norms[schedule, seed]
 
     def _read(self, path: Path) -> int:
-        """Take in the outcomes; answers with how many bytes of the file are whole lines."""
-        *lines, _ = path.read_bytes().split(b"\n")  # a line is whole only with its end
+        """Read the outcomes; returns how many bytes of the file are complete lines."""
+        *lines, _ = path.read_bytes().split(b"\n")  # without its newline a line is incomplete
         for number, line in enumerate(lines, start=1):
             try:
                 data = json.loads(line)

@@ -1,4 +1,4 @@
-"""Names of schedules and averages where they are shown and where files are called by them."""
+"""Names of schedules and averages, made safe to be shown and to be parts of file names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from urllib.parse import quote
 
 LONGEST = 60  # characters of a name that are shown
-LONGEST_FILE = 100  # of one that a file is called by; file systems take 255 bytes
+LONGEST_FILE = 100  # of a name within a file name; file systems take 255 bytes
 
 
 def shown(name: str) -> str:
@@ -16,7 +16,7 @@ def shown(name: str) -> str:
 
 
 def in_markdown(name: str) -> str:
-    """The same where it would be read as Markdown or HTML."""
+    """The same, escaped for Markdown and HTML."""
     text = shown(name).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return "".join(f"\\{c}" if c in "\\`*_[]|" else c for c in text)
 

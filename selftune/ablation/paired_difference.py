@@ -37,7 +37,8 @@ class Difference:
 
     @staticmethod
     def of_finite(ones: Sequence[float], others: Sequence[float]) -> Difference | None:
-        """The same; None where a run of either failed: the others' seeds alone would flatter it."""
+        """The same; None where a run of either failed, as leaving out failed seeds would flatter
+        it."""
         return Difference.of(ones, others) if all(map(math.isfinite, (*ones, *others))) else None
 
     @property

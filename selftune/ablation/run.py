@@ -19,7 +19,7 @@ NONE = "none"  # the name of the last weights, among averages
 
 
 class Run:
-    """One run of a training function: its schedule and seed, and what rides along.
+    """One run of a training function: its schedule and seed, with averages and recorders beside it.
 
     schedule: multipliers of the learning rate, for as many steps as are to be made.
     seed: for the model, the order of the data, and all else that is random; that it was asked for

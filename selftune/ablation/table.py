@@ -1,4 +1,4 @@
-"""What an ablation shows: every cell against the first, seed by seed."""
+"""The table of an ablation: every cell against the first, seed by seed."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def recalibrate_batch_norm(
             norm.train()
         for count, batch in enumerate(chain([first], batches), start=1):
             for norm in norms:
-                if isinstance(norm, _InstanceNorm):  # knows no plain mean
+                if isinstance(norm, _InstanceNorm):  # it has no plain mean
                     norm.momentum = 1 / count
             _ = model(batch) if forward is None else forward(model, batch)
     finally:

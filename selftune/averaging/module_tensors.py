@@ -17,7 +17,7 @@ WRAPPED = ("_orig_mod", "_checkpoint_wrapped_module")
 
 
 class Place(NamedTuple):
-    """Where a tensor hangs in its module: the tensor itself may be replaced."""
+    """A tensor by its module and attribute, as the tensor itself may be replaced."""
 
     tensors: dict[str, Any]
     key: str

@@ -112,7 +112,7 @@ def mixture(
     products = _inner(steps[:, None], gammas[:, None], steps, gammas)
     with_target = _inner(steps, gammas, at, gamma)
     own = float(_inner(at, gamma, at, gamma))
-    scale = products.diagonal() ** -0.5  # functions of norm 1: early snapshots are tall
+    scale = products.diagonal() ** -0.5  # scaled to norm 1, as early snapshots are tall
     gram = scale[:, None] * products * scale
     bordered = np.block([[gram, scale[:, None]], [scale[None], np.zeros((1, 1))]])
     solution = np.linalg.lstsq(bordered, np.append(scale * with_target, 1), rcond=None)[0]

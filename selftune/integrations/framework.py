@@ -1,4 +1,4 @@
-"""What the integrations share: asking for a framework, and naming step sizes in its logs."""
+"""Shared by the integrations: asking for a framework, and naming step sizes in its logs."""
 
 from __future__ import annotations
 

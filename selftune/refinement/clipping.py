@@ -1,4 +1,4 @@
-"""What gradient clipping did to recorded norms, or has still to do."""
+"""Gradient clipping of recorded norms: doing it afterwards, and telling whether it was done."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def clipped(norms: Mapping[str, np.ndarray], largest: float) -> tuple[dict[str, 
 
 
 def clipping_note(l2: np.ndarray) -> str | None:
-    """What norms of another program look like: recorded before clipping, after it, or neither."""
+    """A note on whether another program's norms look recorded before clipping or after it."""
     usable = l2[np.isfinite(l2) & (l2 > 0)]
     if len(usable) < 2:
         return None

@@ -1,4 +1,4 @@
-"""The weight norm behind the gradient norms, and the part of theirs that is due to it.
+"""Decoupling: gradient norms without the part that is due to the norm of the weights.
 
 Behind normalisation layers the gradient is inversely proportional to the weight norm, which
 weight decay lets follow the learning rate, with a lag: Defazio, Why Gradients Rapidly Increase
@@ -16,7 +16,7 @@ MODES = ("auto", "none", "weight_norm", "model")
 
 
 def choose(log: NormLog, decouple: str) -> str:
-    """How to decouple: as asked, or by the best that the log allows."""
+    """The way to decouple: as asked, or the best that the log allows."""
     if decouple not in MODES:
         raise ValueError(f"decouple is one of {', '.join(MODES)}, got {decouple!r}")
     if decouple == "weight_norm" and "weight" not in log.norms:

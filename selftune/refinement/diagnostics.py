@@ -1,4 +1,4 @@
-"""What a refinement rests on, and when not to trust it."""
+"""Diagnostics of a refinement: what it rests on, and when not to trust it."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def json_rows(
 
 
 def _lines(path: str | Path, text: str) -> tuple[list[Mapping[str, Any]], list[str]]:
-    """One record a line; lines of other kinds are left out, and said."""
+    """One record a line; lines of other kinds are left out, with a note."""
     records, left_out = [], []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():

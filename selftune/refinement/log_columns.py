@@ -1,4 +1,4 @@
-"""Which column of a table holds what, by the names that loggers give."""
+"""Columns of a table and their meanings, by the names that loggers give."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Match:
 def matches(
     header: Sequence[str], said: Mapping[str, str], meaning: str, run: str | None = None
 ) -> list[int]:
-    """The columns that this meaning may be read from and that no name tells apart; or none.
+    """The columns that match this meaning best; several if their names match equally well.
 
     said: their name -> our name, which goes before all else. run: if the columns are those of
     several runs, the one they have to be of.
@@ -134,7 +134,7 @@ def _key(name: str) -> str:
 
 
 def _bases(name: str, meaning: str) -> Iterator[tuple[int, str]]:
-    """What a name may be short for, each with the distance of what stands before it."""
+    """The names without their prefixes, each with how far its prefix is from those of training."""
     key = _key(name)
     if key.endswith(EXTREMES):
         return

@@ -1,4 +1,4 @@
-"""Tables out of files: delimited text, JSON and JSON lines, compressed or not."""
+"""Tables read from files: delimited text, JSON and JSON lines, compressed or not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from selftune.refinement.json_rows import json_rows
 from selftune.refinement.text_logs import refuse_text_log
 
-HEAD = 1 << 16  # bytes, from which the form of a file is told
+HEAD = 1 << 16  # bytes by which a format is recognized
 DELIMITERS = ",;\t|"
 ENCODINGS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 # Files that other programs write and that hold no text.
@@ -144,7 +144,8 @@ def _headed(
 
 
 def _delimiter(lines: list[str]) -> str:
-    """What parts the header into most cells; blanks only where they part the rows alike."""
+    """The delimiter that splits the header into most cells; blanks only if they split all rows
+    alike."""
     counts = {d: len(row) for d in DELIMITERS for row in _cells(lines[:1], d)}
     best = max(counts, key=counts.__getitem__, default=",")
     if counts.get(best, 0) < 2 and len({len(row) for row in _cells(lines[:20], " ")}) == 1:

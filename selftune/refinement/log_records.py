@@ -85,7 +85,7 @@ def read_records(
 
 
 def _as_named(path: str | Path, header: Sequence[str], said: Mapping[str, str]) -> dict[str, str]:
-    """What is said of columns, by their names in the header; case and marks may differ."""
+    """The caller's names of columns as the header spells them; case and punctuation may differ."""
     named = {}
     for name, meaning in said.items():
         alike = {n for n in header if n == name}

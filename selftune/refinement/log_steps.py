@@ -17,8 +17,8 @@ def one_run(path: str | Path, at: np.ndarray, norms: np.ndarray) -> tuple[np.nda
     """The rows of the run as it went on to its end, and notes.
 
     at: where rows stand, as they were written, nan if nowhere; norms: nan where a row has none.
-    After a resume the later row of a step counts, which is for the caller to see to; what the
-    earlier part recorded beyond the end of the last one is left out here.
+    After a resume the later row of a step counts, which the caller has to see to; what the earlier
+    part recorded beyond the end of the last one is left out here.
     Raises ValueError where the rows are those of several runs.
     """
     measured = np.flatnonzero(np.isfinite(at) & np.isfinite(norms))

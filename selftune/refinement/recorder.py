@@ -33,9 +33,9 @@ class GradientNorms:
         of the parameters. Where groups have several learning rates, lr is the first one's.
     every: record every so many steps.
     capacity: records kept. When there are more, every second one goes, from then on.
-    log: of the run so far, when it is resumed. What it holds of steps after the checkpoint, which
-        the optimizer's own count tells at the first step, is of a branch that was lost and goes.
-        Optimizers that count no steps, as torch's SGD, need `log.before(step)`.
+    log: that of the run so far, when it is resumed. Its records of steps after the checkpoint, by
+        the optimizer's own count at the first step, are dropped.
+        For optimizers that count no steps, as torch's SGD, give `log.before(step)`.
     """
 
     def __init__(
@@ -64,7 +64,8 @@ class GradientNorms:
         self._stepped: tuple[Any, Tensor] | None = None  # lr and norms of the last step
         if log is not None:
             self._resume(log)
-        # In this order: it tells of a step after that was measured, and before the next one is.
+        # In this order, so that a step is reported after it was measured and before the next one
+        # is.
         after = optimizer.register_step_post_hook(self._after_step)
         self._following = Following(optimizer, self._made)
         before = optimizer.register_step_pre_hook(self._before_step)
@@ -178,7 +179,7 @@ class GradientNorms:
         self._every = max(self._every, round(log.spacing))
 
     def _cut(self, made: int | None) -> None:
-        """Go on after so many steps: what was recorded later is of a branch that was lost."""
+        """Go on after so many steps, and drop what was recorded later."""
         if made is not None and made < self._step:
             self._records = [record for record in self._records if record[0] < made]
             self._step = made

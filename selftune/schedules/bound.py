@@ -1,4 +1,4 @@
-"""What convex theory says of a schedule: its bound on the final loss, and its best peak lr."""
+"""The convex bound of a schedule on the final loss, and the peak lr that is best by it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forms: schedules without a horizon, which is given with each question."""
+"""Forms: schedules without a horizon, which each call is given."""
 
 from __future__ import annotations
 

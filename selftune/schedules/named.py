@@ -1,4 +1,4 @@
-"""The schedules with a name."""
+"""The named schedules: linear, cosine, WSD and others."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class Schedule(_Unwritable):
         return self.form.warmup_steps(self.total_steps)
 
     def bound(self, gradient_norms: Norms = 1.0, distance: float = 1.0) -> Bound:
-        """What convex theory says of a run with it, see `Bound`.
+        """The convex bound of a run with it, see `Bound`.
 
         gradient_norms: one number, or norms at equal distances over the run.
         distance: from the first weights to a solution.

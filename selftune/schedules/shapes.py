@@ -1,4 +1,4 @@
-"""The forms with a name, as functions of the fraction s of the run or of the step."""
+"""Shapes of the named schedules, as functions of the fraction s of the run or of the step."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a submission folder carries, copied as it is: needs torch, and what the method needs."""
+"""Parts of a submission folder, copied as they are: they need torch and the method's libraries."""

@@ -1,4 +1,4 @@
-"""When v0.5's runner may evaluate: it has no function of the submission's to call before."""
+"""Foreseeing evaluations of v0.5's runner, which does not announce them to a submission."""
 
 import time
 from typing import Any

@@ -1,4 +1,4 @@
-"""How each data set is made from its source: modules with `SOURCE` and `build(sources)`."""
+"""Recipes that make each data set from its source: modules with `SOURCE` and `build(sources)`."""
 
 from dataclasses import dataclass
 

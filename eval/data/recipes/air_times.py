@@ -1,4 +1,4 @@
-"""How long flights out of New York in 2013 were in the air, with what was known before.
+"""Flights out of New York in 2013: their time in the air, with what was known before.
 
 Every column stays in the units of its source: a table as it comes, with hundredths of an inch
 beside thousands of feet.

@@ -1,4 +1,4 @@
-"""How far a reconstruction is from its image."""
+"""The distance of a reconstruction from its image, as loss and as metric."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F

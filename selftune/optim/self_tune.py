@@ -124,16 +124,14 @@ class SelfTune(Optimizer):
             "c": (AVERAGING_POWER + 1) / (AVERAGING_POWER + step),
         }
 
-    @staticmethod
-    def measure(b: Bucket) -> tuple[Tensor]:
-        return (b.grad.norm() ** 2,)  # where it is not finite, no tensor's may be used
-
     def prepare(self, *sums: Tensor) -> None:
         # Norms of whole tensors, where `measure` gives sums over buckets.
         for b, squares in self.squared_norms(lambda b: [b.param.sub(b.p0), b.grad]):
             distance_sq, grad_sq = squares
             distance = TensorList(distance_sq.sqrt().unbind()).maximum_(b.distance)
             self.measured(b.distance, distance)
+            # They are compared with each other only: where one overflows, a large number serves.
+            grad_sq = grad_sq.clamp(max=torch.finfo(grad_sq.dtype).max / SMALL)
             self.measured(b.latest_grad_sq, TensorList(grad_sq.unbind()))
 
     @staticmethod

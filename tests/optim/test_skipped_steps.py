@@ -34,7 +34,6 @@ from selftune.optim import (
     Prodigy,
     ScheduleFree,
     ScheduleFreeSGD,
-    SelfTune,
 )
 from selftune.optim.engine import skipped_steps
 
@@ -191,7 +190,7 @@ def test_a_gradient_whose_square_is_not_finite_leaves_no_infinite_state(cls):
 
 
 # Their steps are computed from the square of the total norm.
-FROM_THE_NORM = (DAdaptSGD, DoG, DoWG, LDoG, SelfTune)
+FROM_THE_NORM = (DAdaptSGD, DoG, DoWG, LDoG)
 
 
 @every_class

@@ -173,6 +173,7 @@ def test_finite_gradients_whose_squares_add_up_to_infinity_make_a_step(cls):
         p.grad = torch.full_like(p, 1e18)
         optimizer.step(loss=1e18)
     assert optimizer.param_groups[0]["skipped_steps"] == 0
+    assert p.isfinite().all()
 
 
 @pytest.mark.parametrize("cls", SQUARES)

@@ -72,7 +72,7 @@ def test_every_link_leads_somewhere():
 def test_every_page_is_in_the_sites_navigation():
     text = (REPOSITORY / "mkdocs.yml").read_text()
     named = set(re.findall(r": ([\w/]+\.md)$", text, flags=re.MULTILINE))
-    assert named == set(TEXTS)
+    assert set(TEXTS) <= named
     assert yaml.safe_load(text)["theme"]["font"] is False, "the site fetches nothing"
 
 

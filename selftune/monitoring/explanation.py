@@ -46,8 +46,8 @@ def explain(optimizer: Any) -> str:
 def _facts(optimizer: Any) -> Iterator[str]:
     params, groups = measurements.parameters(optimizer), optimizer.param_groups
     weights = sum(p.numel() for p in params)
-    kinds = f"{len(params)} tensors ({weights:,} weights) in {len(groups)} group(s)"
-    yield f"{_name(optimizer)} with {kinds}."
+    held = f"{_counted(len(params), 'tensor')} ({_counted(weights, 'weight')})"
+    yield f"{_name(optimizer)} with {held} in {_counted(len(groups), 'group')}."
     yield f"Steps made: {_steps(optimizer)}; skipped: {skipped_steps(optimizer)}."
     sizes = ", ".join(f"{size:.3g}" for size in measurements.step_sizes(optimizer))
     lrs = ", ".join(f"{float(group['lr']):.3g}" for group in groups)
@@ -175,9 +175,13 @@ def _of_updates(optimizer: Any) -> Iterator[str]:
         return
     ratio = rows[-1]["update_ratio"]
     if math.isfinite(ratio) and ratio > LARGE_UPDATE:
-        yield f"the last measured step changed the weights by {ratio:.2g} of their norm: too much"
+        yield f"the last measured step changed the weights by {ratio:.2g} of their norm, too much"
     elif 0 < ratio < SMALL_UPDATE:
-        yield f"the last measured step changed the weights by {ratio:.2g} of their norm: nothing"
+        yield f"the last measured step changed the weights by {ratio:.2g} of their norm, no more"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _name(optimizer: Any) -> str:

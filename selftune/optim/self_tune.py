@@ -165,7 +165,7 @@ class SelfTune(Optimizer):
     def effective_lr(self, group: Group) -> float | Tensor:
         etas: list[Tensor] = []
         for state in (self.state.get(p) for p in group["params"]):
-            if state:
+            if state and state["columns"]:  # an empty tensor has no step
                 counts = {name: v for name, v in state.items() if not isinstance(v, Tensor)}
                 n = self.advance(group, {**counts, "step": max(0, counts["step"] - 1)})
                 r = (state["distance"] / n["unit"]).clamp(min=n["lr"])

@@ -29,7 +29,7 @@ def test_an_optimizer_at_work_looks_right_and_is_not_changed(cls):
     assert text.endswith("Nothing looks wrong.")
     assert len(text.splitlines()) <= 12
     assert type(optimizer).__name__ in text
-    assert "2 tensors (8 weights)" in text
+    assert "2 tensors (8 weights) in 1 group." in text
     assert all(map(torch.equal, before, model.parameters()))
 
 
@@ -169,7 +169,7 @@ def huge_steps():
         (still, "d has not moved from d0 = 1e-06 in 100 steps"),
         (stuck_nearby, "d has stayed at 2e-06, near d0, since step 10"),
         (small_lr, "lr is 0.001, but it multiplies the step size that is found"),
-        (huge_steps, "of their norm: too much"),
+        (huge_steps, "of their norm, too much"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections import defaultdict
 from typing import Any
 
@@ -154,6 +155,14 @@ def test_the_effective_step_size_of_each_group_is_a_number_for_logs(cls):
     ]
     assert optimizer.step_size() == pytest.approx(expected)
     assert json.loads(json.dumps(optimizer.step_size())) == optimizer.step_size()
+
+
+@every_optimizer
+def test_an_empty_tensor_leaves_the_step_size_a_number(cls):
+    params = [*weights(), torch.empty(0, 3, requires_grad=True)]
+    optimizer = cls(params)
+    train(optimizer, range(3))
+    assert all(map(math.isfinite, optimizer.step_size()))
 
 
 def test_the_step_size_has_the_warm_up_of_the_method_in_it():

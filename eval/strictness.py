@@ -1,8 +1,23 @@
-"""Times to other targets than a trial ran for, read from the curve that its record keeps."""
+"""Scores at other targets than trials ran for, read from the curves that their records keep.
 
+At an easier target a curve says exactly when it was reached. A trial that reached its own target
+was stopped there, so that of a harder one it is known only that it was not reached before: these
+times, and the scores made of them, are ranges, from what is the earliest possible to never.
+"""
+
+from collections.abc import Mapping
 from math import inf
+from statistics import median
 
-from .scoring import Record
+from .pool import Pool
+from .scoring import Record, rank
+
+STEP = 0.005  # of a curve
+FURTHEST = 0.03  # from the target, either way
+
+Range = tuple[float, float]
+Targets = Mapping[str, float]  # by workload
+Settled = Mapping[str, int]  # the step from which on a workload's target counts; 0 if not named
 
 
 def first_reached(record: Record, target: float, settled: int = 0) -> float:
@@ -21,3 +36,70 @@ def first_reached(record: Record, target: float, settled: int = 0) -> float:
         if step >= settled:
             break
     return inf if start is None else float(start)
+
+
+def steps_to(record: Record, target: float, settled: int = 0) -> Range:
+    """(earliest, latest) step at which the trial would have reached a target."""
+    reached = first_reached(record, target, settled)
+    if reached < inf or record["outcome"] != "hit":
+        return reached, reached
+    rules, curve = record["rules"], record["curve"]
+    following = curve[-1][0] + curve[0][0]  # the first evaluation is a period after the start
+    return (following if following <= rules["budget"] * rules["step_hint"] else inf), inf
+
+
+def moved(pool: Pool, strictness: float) -> dict[str, float]:
+    """The pool's targets made harder by a fraction of themselves; easier if it is negative."""
+    return {
+        workload: rules["target"]
+        + (1 if rules["higher_is_better"] else -1) * strictness * abs(rules["target"])
+        for workload, rules in pool.rules.items()
+    }
+
+
+def scores(pool: Pool, targets: Targets, settled: Settled | None = None) -> dict[str, Range]:
+    """(lowest, highest) score of every entrant, over the workloads that have a target here.
+
+    The highest is its own earliest times among the others' latest ones, and the other way round.
+    """
+    times = _times(pool, targets, settled or {})
+    least, most = ({name: its[end] for name, its in times.items()} for end in (0, 1))
+    return {
+        name: (
+            rank({**least, name: most[name]})[name].score,
+            rank({**most, name: least[name]})[name].score,
+        )
+        for name in times
+    }
+
+
+def hits(pool: Pool, targets: Targets, settled: Settled | None = None) -> dict[str, tuple]:
+    """(fewest, most) workloads whose target every entrant's median study reaches."""
+    return {
+        name: tuple(sum(time < inf for time in its[end].values()) for end in (1, 0))
+        for name, its in _times(pool, targets, settled or {}).items()
+    }
+
+
+def curve(pool: Pool, settled: Settled | None = None) -> list[tuple[float, dict[str, Range]]]:
+    """(strictness, scores) from the easiest targets to the hardest."""
+    number = round(FURTHEST / STEP)
+    levels = [STEP * step for step in range(-number, number + 1)]
+    return [(level, scores(pool, moved(pool, level), settled)) for level in levels]
+
+
+def _times(
+    pool: Pool, targets: Targets, settled: Settled
+) -> dict[str, tuple[dict[str, float], dict[str, float]]]:
+    """By entrant, its earliest and its latest median steps by workload."""
+    found = {}
+    for entrant in pool.entrants:
+        ends: tuple[dict[str, float], dict[str, float]] = {}, {}
+        for workload, target in targets.items():
+            trials = entrant.trials[workload]
+            ranges = [steps_to(trial, target, settled.get(workload, 0)) for trial in trials]
+            ranges += [(inf, inf)] * (entrant.num_studies - len(trials))
+            for end, times in zip(ends, zip(*ranges, strict=True), strict=True):
+                end[workload] = median(times)
+        found[entrant.name] = ends
+    return found

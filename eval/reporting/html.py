@@ -5,6 +5,7 @@ from html import escape
 
 from ..methods import METHODS
 from ..pool import Pool
+from ..strictness import Settled
 from . import plots, verdict
 from .provenance import Provenance
 from .svg import INK, VARIABLES, Style, styles, theme
@@ -26,8 +27,14 @@ CURVES_CAPTION = (
     "may lie outside the panel."
 )
 
+STRICTNESS_CAPTION = (
+    "The score over how much harder all targets are made, as a fraction of themselves. A trial "
+    "ends at its target, so that right of 0 a score is known as a range only: from nothing more "
+    "for this method and all for the others, to the other way round."
+)
 
-def page(title: str, pool: Pool, tables: Tables, provenance: Provenance) -> str:
+
+def page(title: str, pool: Pool, tables: Tables, provenance: Provenance, settled: Settled) -> str:
     """The whole report as HTML; tables: those of the other outputs."""
     look = styles(pool.entrants, list(METHODS))
     parts = [
@@ -39,6 +46,7 @@ def page(title: str, pool: Pool, tables: Tables, provenance: Provenance) -> str:
         figure(plots.performance_profile(pool.steps, look), PROFILE_CAPTION),
         figure(plots.steps_to_target(pool, look), STEPS_CAPTION),
         figure(plots.learning_curves(pool, look), CURVES_CAPTION),
+        figure(plots.strictness_curves(pool, look, settled), STRICTNESS_CAPTION),
         *(html_table(table, look) for table in tables if table is not tables.steps),
         f"<h2>What this can tell</h2><p>{escape(verdict.POCKET_SCALE)}</p>",
         "<h2>How this was made</h2>",

@@ -12,6 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
+from .. import strictness
 from ..pool import Entrant, Pool
 from ..scoring import CUTOFF, Clock, Record, Standing, median_time, time_to_target
 from .svg import MUTED, PAPER, Style, to_svg
@@ -107,6 +108,34 @@ def steps_to_target(pool: Pool, styles: Mapping[str, Style]) -> str:
         axes.set_yticks(range(len(names)), names, parse_math=False)
         axes.grid(axis="y", visible=False)
     return to_svg(figure, "steps", "Steps to the target of every study")
+
+
+@matplotlib_style.context(["default", PAPER])
+def strictness_curves(
+    pool: Pool, styles: Mapping[str, Style], settled: strictness.Settled | None = None
+) -> str:
+    """The score over how much harder the targets are made: a line, and a range where it is one."""
+    figure = Figure(figsize=(7.2, max(3.4, 0.22 * len(pool.entrants))), layout="constrained")
+    axes = figure.subplots()
+    points = strictness.curve(pool, settled)
+    lines = []
+    for entrant in pool.entrants:
+        style = styles[entrant.name]
+        ranges = [(100 * level, *scores[entrant.name]) for level, scores in points]
+        known = [(level, low) for level, low, high in ranges if low == high]
+        levels, lows, highs = zip(*ranges, strict=True)
+        axes.fill_between(levels, lows, highs, color=style.colour, alpha=0.1, linewidth=0)
+        lines += axes.plot([x for x, _ in known], [y for _, y in known], **_line(style))
+    axes.axvline(0, **DASHED)
+    axes.set(
+        xlim=(-100 * strictness.FURTHEST, 100 * strictness.FURTHEST),
+        ylim=(-0.04, 1.04),
+        xlabel="how much harder the targets are, %",
+        ylabel="score",
+    )
+    names = [entrant.name for entrant in pool.entrants]
+    labelled(axes, lines, names, title="method", loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return to_svg(figure, "strictness", "Score of every method over the strictness of the targets")
 
 
 def panels(

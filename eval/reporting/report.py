@@ -49,7 +49,7 @@ def report(
     their files.
     """
     # These import matplotlib and every workload's libraries; nothing else here needs them.
-    from ..targets.oracle import searched_steps
+    from ..targets.besides import Besides
     from ..workloads import SUITES, WORKLOADS
     from .html import page
 
@@ -60,18 +60,18 @@ def report(
     suites = {suite: [workload.name for workload in SUITES[suite]] for suite in SUITES}
     pool = assemble(records, legible(baselines.read()), _order(records, suites))
     weight_decays = {method.summary: method.weight_decay for method in METHODS.values()}
-    searched = searched_steps([*WORKLOADS.values(), *workloads], pool.rules)
-    tables = Tables.of(pool, weight_decays, searched)
+    besides = Besides.of([*WORKLOADS.values(), *workloads], pool.rules)
+    tables = Tables.of(pool, weight_decays, besides)
     heading = title(pool.workloads, suites)
     provenance = Provenance.now(command)
     files = {
         "results.md": as_markdown(heading, pool, tables, provenance),
-        "results.csv": as_csv(pool, provenance, searched),
-        "report.html": page(heading, pool, tables, provenance),
+        "results.csv": as_csv(pool, provenance, besides.steps),
+        "report.html": page(heading, pool, tables, provenance, besides.settled),
     }
     for name, text in files.items():
         write_text(out / name, text)
-    print(as_text(pool, tables, searched))
+    print(as_text(pool, tables, besides.steps))
     print(f"\nwritten: {', '.join(str(out / name) for name in files)}")
 
 

@@ -4,13 +4,29 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import inf, isfinite
 from statistics import median
+from typing import Protocol
 
-from .. import oracle, pairs
+from .. import oracle, pairs, strictness
 from ..intervals import Interval, oracle_intervals, score_intervals
 from ..oracle import Oracle
 from ..overfitting import lost_again
 from ..pool import Entrant, Pool
 from ..scoring import CUTOFF, Record, Standing, median_time
+from ..strictness import Settled, Targets
+
+
+class Searches(Protocol):
+    """What the searches for the targets say besides: `targets.besides.Besides`."""
+
+    @property
+    def steps(self) -> Oracle: ...
+    @property
+    def easier(self) -> Targets: ...
+    @property
+    def harder(self) -> Targets: ...
+    @property
+    def settled(self) -> Settled: ...
+
 
 INTERVAL = (
     "95 % interval: of the score, from 2,000 bootstrap samples of the workloads and of their "
@@ -42,6 +58,7 @@ class Tables:
     steps: Table
     oracle: Table
     pairs: Table
+    levels: Table
     seconds: Table
     tests: Table
     workloads: Table
@@ -49,19 +66,16 @@ class Tables:
     troubles: Table
 
     @staticmethod
-    def of(pool: Pool, weight_decays: Mapping[str, str], searched: Oracle) -> "Tables":
-        """The tables of a pool.
-
-        weight_decays: from a method's one-line configuration to how it decays weights; searched:
-        the steps of the best configuration of each workload's search.
-        """
+    def of(pool: Pool, weight_decays: Mapping[str, str], searches: Searches) -> "Tables":
+        """weight_decays: from a method's one-line configuration to how it decays weights."""
         return Tables(
             steps=steps_table(pool, intervals=score_intervals(pool)),
-            oracle=oracle_table(pool, searched),
+            oracle=oracle_table(pool, searches.steps),
             pairs=pairs_table(pool),
+            levels=levels_table(pool, searches),
             seconds=seconds_table(pool),
             tests=tests_table(pool),
-            workloads=workloads_table(pool),
+            workloads=workloads_table(pool, searches),
             configurations=configurations_table(pool, weight_decays),
             troubles=troubles_table(pool),
         )
@@ -172,6 +186,58 @@ def pairs_table(pool: Pool) -> Table:
     )
 
 
+def levels_table(pool: Pool, searches: Searches) -> Table:
+    """Scores and hits at an easier and at a harder target than the trials ran for."""
+    title = "At easier and harder targets"
+    harder = _harder(pool, searches)
+    workloads = [w for w in pool.workloads if w in searches.easier and w in harder]
+    if not workloads:
+        caption = "Not known: no workload here has the log of a search for its target."
+        return Table(title, ("method",), (), caption, own=_own(pool))
+    own = {w: pool.rules[w]["target"] for w in workloads}
+    levels = [{w: which[w] for w in workloads} for which in (searches.easier, own, harder)]
+    settled = searches.settled
+    found = [
+        (strictness.scores(pool, its, settled), strictness.hits(pool, its, settled))
+        for its in levels
+    ]
+    rows = []
+    for entrant in pool.entrants:
+        cells = [Cell(entrant.name)]
+        for scores, hits in found:
+            cells += [Cell(_range(scores[entrant.name], "{:.3f}"))]
+            cells += [Cell(f"{_range(hits[entrant.name], '{}')}/{len(workloads)}")]
+        rows.append(tuple(cells))
+    return Table(
+        title,
+        ("method", *(text for level in ("easier", "target", "harder") for text in (level, "hits"))),
+        tuple(rows),
+        "Scores, and workloads whose target the median study reaches. Easier: the metric that the "
+        "median configuration of the search reaches. Harder: the best metric of any run of the "
+        "search and of any method here. Both are read from the curves of the same trials. A trial "
+        "ends at its target, so that at a harder one much is known as a range only. "
+        + _lacking(pool, searches.easier),
+        own=_own(pool),
+    )
+
+
+def _harder(pool: Pool, searches: Searches) -> dict[str, float]:
+    """The best metric of any run of a search and of any trial here, by workload."""
+    found = {}
+    for workload, searched in searches.harder.items():
+        better = max if pool.rules[workload]["higher_is_better"] else min
+        trials = [trial for entrant in pool.entrants for trial in entrant.trials[workload]]
+        bests = [t["best_validation"] for t in trials if t["best_validation"] is not None]
+        found[workload] = better([searched, *bests])
+    return found
+
+
+def _range(numbers: tuple[float, float], form: str) -> str:
+    """One number, or two where they differ as they are shown."""
+    low, high = (form.format(number) for number in numbers)
+    return low if low == high else f"{low} to {high}"
+
+
 def seconds_table(pool: Pool) -> Table:
     """Seconds are compared and scored among methods timed on one machine only."""
     entrants = {entrant.name: entrant for entrant in pool.entrants}
@@ -213,7 +279,8 @@ def tests_table(pool: Pool) -> Table:
     )
 
 
-def workloads_table(pool: Pool) -> Table:
+def workloads_table(pool: Pool, searches: Searches) -> Table:
+    harder = _harder(pool, searches)
     rows = [
         (
             Cell(workload),
@@ -222,12 +289,16 @@ def workloads_table(pool: Pool) -> Table:
             Cell(number(rules["target"], 5)),
             Cell(str(rules["step_hint"])),
             Cell(f"{rules['budget'] * rules['step_hint']:.0f}"),
+            *(Cell(number(its.get(workload), 5)) for its in (searches.easier, harder)),
         )
         for workload, rules in pool.rules.items()
     ]
     return Table(
         "Workloads",
-        ("workload", "metric", "better", "validation target", "step_hint", "budget, steps"),
+        (
+            *("workload", "metric", "better", "validation target", "step_hint", "budget, steps"),
+            *("easier target", "harder target"),
+        ),
         tuple(rows),
         text_columns=3,
     )

@@ -9,7 +9,7 @@ from eval.reporting.text import text_table
 from eval.results import read
 from eval.rules import rules_of
 from eval.targets import log, target
-from eval.targets.oracle import searched_steps
+from eval.targets.besides import Besides
 from eval.targets.protocol import seeds_of_best
 from eval.workloads import POCKET, WORKLOADS
 
@@ -58,7 +58,7 @@ def test_the_interval_is_over_the_oracles_workloads_alone():
 
 @pytest.mark.parametrize("workload", WORKLOADS.values(), ids=WORKLOADS.keys())
 def test_the_best_configuration_of_every_search_reaches_its_target_within_step_hint(workload):
-    steps = searched_steps([workload], {workload.name: rules_of_log(workload)})
+    steps = Besides.of([workload], {workload.name: rules_of_log(workload)}).steps
     assert 0 < steps[workload.name] <= workload.step_hint
     reached = [
         record
@@ -72,15 +72,14 @@ def test_the_best_configuration_of_every_search_reaches_its_target_within_step_h
 def test_a_search_of_another_version_is_no_oracle(name):
     workload = POCKET[0]
     rules = rules_of_log(workload)
-    assert searched_steps([workload], {workload.name: {**rules, name: 7}}) == {}
-    assert searched_steps([workload], {"elsewhere": rules}) == {}
+    assert Besides.of([workload], {workload.name: {**rules, name: 7}}).steps == {}
+    assert Besides.of([workload], {"elsewhere": rules}).steps == {}
 
 
 def test_a_target_that_no_seed_reached_has_no_oracle():
     workload = POCKET[0]
-    assert (
-        searched_steps([workload], {workload.name: {**rules_of_log(workload), "target": 0.1}}) == {}
-    )
+    rules = {**rules_of_log(workload), "target": 0.1}  # of the log loss
+    assert Besides.of([workload], {workload.name: rules}).steps == {}
 
 
 def test_the_table_marks_misses_and_says_which_workloads_have_no_search():

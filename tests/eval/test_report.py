@@ -152,7 +152,7 @@ def test_the_page_is_one_file_that_loads_nothing(tmp_path):
     assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
     assert not re.search(r"<script|<link|<img|@import|\bsrc=", page)
     assert "prefers-color-scheme: dark" in page
-    assert page.count("<svg ") == 3
+    assert page.count("<svg ") == 4
 
 
 def test_the_page_is_balanced_and_its_ids_are_unique_and_all_found(tmp_path):

@@ -61,7 +61,7 @@ class SelfTuneCallback(TrainerCallback):
 
         def training_step_for_loss(*batch: Any, **named: Any) -> Tensor:
             loss = training_step(*batch, **named)
-            optimizer.add_loss(trainer.accelerator.reduce(loss.detach().clone(), "mean"))
+            optimizer.add_loss(trainer.accelerator.reduce(loss.detach(), "mean"))
             return loss
 
         trainer.log = log_with_step_size

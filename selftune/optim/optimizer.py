@@ -184,7 +184,8 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         them: by the step, and by `zero_grad()`. Methods that need no loss ignore it.
         """
         if self.takes_loss:
-            loss = loss.detach() if isinstance(loss, Tensor) else loss
+            # A copy: loops scale their losses in place, to log them.
+            loss = loss.detach().clone() if isinstance(loss, Tensor) else loss
             self._now.loss = loss if self._now.loss is None else self._now.loss + loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:

@@ -7,6 +7,7 @@ pytest.importorskip("lightning")
 
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from ours import OURS, SCHEDULE_FREE
 from torch import nn
 
 from benchmarks.frameworks import in_lightning as script
@@ -22,14 +23,6 @@ from benchmarks.frameworks.problem import (
 )
 from benchmarks.frameworks.subjects import Subject
 from selftune import Prodigy, ScheduleFreeAdamW, ScheduleFreePlus
-
-OURS = [
-    Subject("selftune", "SelfTune", {}),
-    Subject("selftune", "ScheduleFreeAdamW", {"lr": 0.05, "warmup_steps": 8}),
-    Subject("selftune", "Prodigy", {}),
-    Subject("selftune", "ScheduleFreePlus", {}),
-]
-SCHEDULE_FREE = OURS[1]
 
 
 @pytest.mark.parametrize("subject", OURS, ids=lambda subject: subject.name)

@@ -7,6 +7,7 @@ import torch
 
 pytest.importorskip("transformers")
 
+from ours import OURS, SCHEDULE_FREE
 from transformers import TrainerCallback
 
 from benchmarks.frameworks import in_transformers as script
@@ -14,14 +15,6 @@ from benchmarks.frameworks.problem import near
 from benchmarks.frameworks.subjects import Subject
 from selftune import ScheduleFreePlus
 from selftune.integrations.transformers import SelfTuneCallback
-
-OURS = [
-    Subject("selftune", "SelfTune", {}),
-    Subject("selftune", "ScheduleFreeAdamW", {"lr": 0.05, "warmup_steps": 8}),
-    Subject("selftune", "Prodigy", {}),
-    Subject("selftune", "ScheduleFreePlus", {}),
-]
-SCHEDULE_FREE = OURS[1]
 
 
 @pytest.mark.parametrize("subject", OURS, ids=lambda subject: subject.name)

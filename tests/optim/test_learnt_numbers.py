@@ -370,3 +370,15 @@ def test_losses_that_were_added_count_in_place_of_what_a_closure_returns():
 
     assert added.step(closure) == 2.0
     assert torch.equal(*parameters)
+
+
+def test_a_loss_that_was_added_stays_what_it_was():
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer, reference = ScheduleFreePlus([parameter]), torch.nn.Parameter(torch.ones(3))
+    loss = torch.tensor(3.0)
+    optimizer.add_loss(loss)
+    loss *= 2  # for a log, as fastai does
+    parameter.grad = reference.grad = torch.full((3,), 0.5)
+    optimizer.step()
+    ScheduleFreePlus([reference]).step(loss=3.0)
+    assert torch.equal(parameter, reference)

@@ -1,0 +1,103 @@
+"""skorch: a net that is fitted in parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from skorch import NeuralNetRegressor
+from skorch.callbacks import Callback, Checkpoint
+from skorch.helper import predefined_split
+from torch.utils.data import TensorDataset
+
+from benchmarks.frameworks.problem import (
+    BATCH,
+    EPOCHS,
+    STEPS_PER_EPOCH,
+    TRAINING,
+    VALIDATION,
+    Net,
+    Recorder,
+    alike,
+    logged,
+    near,
+    same_bits,
+    validation_loss,
+)
+from benchmarks.frameworks.subjects import Outcome, Subject
+
+
+def wire_selftune(options: dict[str, Any]) -> None:
+    from selftune.integrations.skorch import SelfTuneCallback
+
+    options["callbacks"].append(SelfTuneCallback())
+
+
+def wire_schedulefree(options: dict[str, Any]) -> None:
+    class TrainAndEval(Callback):
+        def on_batch_begin(self, net: Any, training: bool = False, **_: Any) -> None:
+            net.optimizer_.train() if training else net.optimizer_.eval()
+
+        def on_train_end(self, net: Any, **_: Any) -> None:
+            net.optimizer_.eval()
+
+    options["callbacks"].append(TrainAndEval())
+
+
+def regressor(subject: Subject, folder: Path, callbacks: list[Any]) -> NeuralNetRegressor:
+    options: dict[str, Any] = {"callbacks": []}
+    wire = globals().get(f"wire_{subject.package}")
+    if wire:
+        wire(options)
+    options["callbacks"] += callbacks
+    torch.manual_seed(0)
+    lr = {"lr": 1.0 if subject.name == "Prodigy" else 0.01, **subject.options}  # skorch's is .01
+    return NeuralNetRegressor(
+        Net,
+        optimizer=subject.optimizer,
+        train_split=predefined_split(TensorDataset(*VALIDATION)),
+        max_epochs=EPOCHS,
+        batch_size=BATCH,
+        verbose=0,
+        **{name if name == "lr" else f"optimizer__{name}": value for name, value in lr.items()},
+        **options,
+    ).initialize()
+
+
+def weights_in(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)
+
+
+def run(subject: Subject, folder: Path) -> Outcome:
+    keep = Checkpoint(dirname=str(folder), load_best=True)
+    net = regressor(subject, folder, [keep])
+    recorder = Recorder(net.module_, net.optimizer_)
+    net.partial_fit(*TRAINING)
+    ends = [recorder.weights[i] for i in range(STEPS_PER_EPOCH - 1, len(recorder.weights), 6)]
+    losses = [validation_loss(each) for each in ends]
+    best = min(range(EPOCHS), key=losses.__getitem__)
+    sizes = [recorder.step_sizes[6 * i + 5] for i in range(EPOCHS)]
+    rows = [{k: v for k, v in dict(row).items() if k != "batches"} for row in net.history]
+    with torch.no_grad():
+        judged_now = torch.nn.functional.mse_loss(net.module_(VALIDATION[0]), VALIDATION[1]).item()
+
+    names = {"f_params": folder / "part.pt", "f_optimizer": folder / "part_optimizer.pt"}
+    part = regressor(subject, folder, [])
+    watched = Recorder(part.module_, part.optimizer_)
+    part.partial_fit(*TRAINING, epochs=2)
+    part.save_params(**names)
+    saved = weights_in(names["f_params"])
+    expected = watched.weights[-1]
+    part.partial_fit(*TRAINING, epochs=2)
+    resumed = regressor(subject, folder, [])
+    resumed.load_params(**names)
+    resumed.partial_fit(*TRAINING, epochs=2)
+    outcomes = [{k: v.clone() for k, v in n.module_.state_dict().items()} for n in (part, resumed)]
+    return Outcome(
+        judged=all(map(near, [row["valid_loss"] for row in rows], losses)),
+        best=alike(weights_in(folder / "params.pt"), ends[best]) and near(judged_now, losses[best]),
+        saved=alike(saved, expected),
+        resumed=same_bits(*outcomes),
+        logged=logged(sizes, rows),
+    )

@@ -60,7 +60,7 @@ def _facts(optimizer: Any) -> Iterator[str]:
         yield f"The parameters hold the {where} weights; the model is judged at an average."
         far = measurements.distance_from_average(optimizer)
         if far is not None:
-            yield f"Distance of the two: {float(far):.3g} of the weights' norm."
+            yield f"The two are {float(far):.3g} of the weights' norm apart."
     now = measurements.gradient_norm(optimizer)
     yield f"Gradient norm at present: {'no gradients' if now is None else f'{float(now):.3g}'}."
     if rows := rows_of(optimizer):

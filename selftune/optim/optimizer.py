@@ -616,7 +616,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         """What it is and where it stands, in one line; `param_groups` has all options."""
         steps = [state["step"] for state in self.state.values() if "step" in state]
         parts = [f"step={max(steps)}"] if steps else []
-        sizes = list(dict.fromkeys(map(_shown_step_size, self.param_groups)))
+        sizes = list(dict.fromkeys(_shown(self.effective_lr(g)) for g in self.param_groups))
         parts.append(f"step_size={sizes[0] if len(sizes) == 1 else '(' + ', '.join(sizes) + ')'}")
         first = self.param_groups[0]
         parts.append(f"weights={'training' if first['train_mode'] else 'evaluation'}")
@@ -654,13 +654,10 @@ def _floats(cls: type) -> tuple[str, ...]:
     return tuple(p.name for p in parameters if isinstance(p.default, float))
 
 
-def _shown_step_size(group: Group) -> str:
-    """lr times what the method has found for it to multiply."""
-    names = ("step_size", "eta", "d")
-    found = next((group[name] for name in names if name in group), 1.0)
-    if isinstance(found, Tensor) and found.is_meta:
+def _shown(step_size: float | Tensor) -> str:
+    if isinstance(step_size, Tensor) and step_size.is_meta:
         return "?"
-    return f"{lr_of(group) * float(found):.4g}"
+    return f"{float(step_size):.4g}"
 
 
 def lr_of(group: Group) -> float:

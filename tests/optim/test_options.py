@@ -276,7 +276,8 @@ def test_the_text_of_an_optimizer_says_what_it_is_and_where_it_stands_in_one_lin
     assert "\n" not in text
     assert len(text) < 120
     assert ("step=3" in text) == all("step" in state for state in optimizer.state.values())
-    assert "step_size=(" in text
+    sizes = list(dict.fromkeys(f"{size:.4g}" for size in optimizer.step_size()))
+    assert f"step_size={sizes[0] if len(sizes) == 1 else '(' + ', '.join(sizes) + ')'}," in text
     assert "weights=training, skipped_steps=0)" in text
     optimizer.eval()
     assert "weights=evaluation" in repr(optimizer)

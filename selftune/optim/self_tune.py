@@ -67,9 +67,10 @@ class SelfTune(Optimizer):
     https://arxiv.org/abs/1212.1824: it takes the place of a decaying learning rate at any length
     of the run. Move to it with `eval()`, `evaluation_weights()` or `attach`.
 
-    lr: the prior of the step size, known to no better than a factor of ten; steps depend on its
-        square root.
-    weight_decay: decoupled, times eta, for matrices and vectors alike.
+    lr: the prior of the step size. Steps depend on its square root where r is a way that the
+        problem asks for, and are proportional to it where r comes from noise.
+    weight_decay: decoupled, times eta, for matrices and vectors alike. Without it, normalized
+        directions go on growing the weights of a network that has learnt its training set.
     The steps do not depend on the scale of the loss. State: x, p0 and `exp_avg` (m), 3 words per
     parameter, with `exp_avg_sq` 4 for vectors; four numbers per tensor. `compile=True` compiles
     the steps of vectors.
@@ -83,7 +84,7 @@ class SelfTune(Optimizer):
         self,
         params: ParamsT,
         lr: float | Tensor = 0.01,
-        weight_decay: float = 0.0,
+        weight_decay: float = 0.05,
         compile: bool = False,
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "compile": compile})

@@ -113,9 +113,9 @@ def test_the_scale_of_the_loss_changes_nothing(scale):
         torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-12)
 
 
-def test_parameters_whose_gradients_are_zero_stay_where_they_are():
+def test_parameters_whose_gradients_are_zero_stay_where_they_are_without_weight_decay():
     params = [torch.ones(4, 4), torch.ones(3)]
-    optimizer = SelfTune([p.requires_grad_() for p in params])
+    optimizer = SelfTune([p.requires_grad_() for p in params], weight_decay=0)
     for _ in range(3):
         set_gradients(params, [torch.zeros(4, 4), torch.zeros(3)])
         optimizer.step()
@@ -125,7 +125,7 @@ def test_parameters_whose_gradients_are_zero_stay_where_they_are():
 @pytest.mark.parametrize("shape", [(4, 4), (16,)])
 def test_a_tensor_stops_when_its_gradients_do(shape):
     p = torch.zeros(shape, requires_grad=True)
-    optimizer = SelfTune([p])
+    optimizer = SelfTune([p], weight_decay=0)
     generator = torch.Generator().manual_seed(0)
     moved = []
     for size in [1.0] * 50 + [1e-6] * 200:

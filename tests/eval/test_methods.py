@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from benchmarks import self_tune_variants
 from benchmarks.shrunk_distance import PRIOR, REACH, shrunk
 from eval import baselines
 from eval.methods import METHODS
@@ -191,6 +192,21 @@ def test_short_budgets_are_no_trouble(method, num_steps):
 
 # Its lr is what makes a step of d, and goes down as d goes up.
 @pytest.mark.filterwarnings("ignore:ScheduleFreeProdigy averages in the place of a decaying")
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("prior_tenth", {"lr": 0.001}),
+        ("prior_tenfold", {"lr": 0.1}),
+        ("no_weight_decay", {"weight_decay": 0.0}),
+        ("double_weight_decay", {"weight_decay": 0.1}),
+    ],
+)
+def test_a_variant_of_self_tune_differs_from_it_in_one_option(name, option):
+    optimizer, scheduler, _ = getattr(self_tune_variants, name)(small_model(), NUM_STEPS)
+    assert optimizer.defaults == {**optim.SelfTune(small_model().parameters()).defaults, **option}
+    assert scheduler is None
+
+
 def test_a_shrunk_step_lies_halfway_between_prodigys_and_the_prior():
     model = small_model()
     optimizer, scheduler, _ = shrunk(model, NUM_STEPS)

@@ -1,0 +1,28 @@
+"""SelfTune with other settings, for the harness: its prior, and its weight decay.
+
+    python -m eval.self_tuning --suite wide --workload all \\
+        --method benchmarks/self_tune_variants.py:prior_tenth
+
+docs/log.md has what came of them.
+"""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from eval.methods import Built
+from selftune import SelfTune
+
+
+def _variant(**options: float) -> Callable[[nn.Module, int], Built]:
+    def build(model: nn.Module, num_steps: int) -> Built:
+        optimizer = SelfTune(model.parameters(), **options)
+        return optimizer, None, optimizer.evaluation_weights
+
+    return build
+
+
+prior_tenth = _variant(lr=0.001)
+prior_tenfold = _variant(lr=0.1)
+no_weight_decay = _variant(weight_decay=0.0)
+double_weight_decay = _variant(weight_decay=0.1)

@@ -7,7 +7,7 @@ seeds. Takes hours; the same command goes on where an earlier one ended.
 import sys
 from dataclasses import replace
 
-from .cli import DONE, INTERRUPTED, SOME_FAILED, Parser, cores, count
+from .cli import DONE, INTERRUPTED, SOME_FAILED, Parser, cores, count, run
 from .plan import complete, say_what_was_cut
 from .results import Results, read
 from .targets import (
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
             best, rank = calibrated(workloads)
             print(f"best over all of these, of mean rank {rank:.1f}: {best}")
     except (ValueError, OSError) as error:
-        parser.error(str(error))
+        parser.refuse(error)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
@@ -107,4 +107,4 @@ def _has_target(workload: Workload) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

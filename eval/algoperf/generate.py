@@ -7,7 +7,6 @@ and leaderboard ask for is there too: submission_info.yml, requirements.txt, LIC
 import filecmp
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 import selftune
 
 from .. import methods
-from ..cli import DONE, Parser, fraction
+from ..cli import DONE, Parser, fraction, run
 from ..methods import METHODS, Method
 from ..user_code import Reference
 from ..user_methods import chosen_methods
@@ -96,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for method in chosen_methods(options.method, METHODS):
             print(generate(method, options.out, entry))
     except (ValueError, OSError) as error:
-        parser.error(str(error))
+        parser.refuse(error)
     return DONE
 
 
@@ -173,4 +172,4 @@ def _files(folder: Path) -> set[Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

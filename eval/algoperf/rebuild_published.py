@@ -9,12 +9,11 @@ learning curves what decides when a target relaxed by up to 5 % was reached.
 import csv
 import gzip
 import io
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ..cli import DONE, Parser
+from ..cli import DONE, Parser, run
 from .benchmark import VERSIONS, OfficialWorkload, relaxed
 from .published import COLUMNS, FIELDS, PATH
 
@@ -35,7 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("times", type=Path, help="one row a run")
     parser.add_argument("curves", type=Path, help="one row an evaluation")
     options = parser.parse_args(arguments)
-    PATH.write_bytes(table(rows(options.times), rows(options.curves)))
+    try:
+        PATH.write_bytes(table(rows(options.times), rows(options.curves)))
+    except (ValueError, OSError) as error:
+        parser.refuse(error)
     return DONE
 
 
@@ -103,4 +105,4 @@ def _digits(text: str, decimals: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -4,10 +4,11 @@ Prints the table of scores in Markdown; with --out writes two figures, the perfo
 the learning curves.
 """
 
-from argparse import ArgumentParser
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..cli import DONE, Parser, run
 from ..methods import METHODS
 from ..pool import Pool, assemble
 from ..reporting import plots, tables
@@ -17,22 +18,32 @@ from ..workloads import POCKET
 from . import RESULTS, read
 
 
-def main() -> None:
-    parser = ArgumentParser(prog="python -m eval.baselines", description=__doc__)
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = Parser("eval.baselines", "The recorded baselines' scores, as a table in Markdown.")
     parser.add_argument("--out", type=Path, help="a folder for the figures")
     parser.add_argument("--results", type=Path, default=RESULTS, help="other recorded trials")
-    options = parser.parse_args()
-    pool = assemble(read(options.results), [], [workload.name for workload in POCKET])
-    print(table(pool))
-    if options.out is None:
-        return
+    options = parser.parse_args(arguments)
+    try:
+        if not options.results.exists():
+            raise ValueError(f"there is no {options.results}")
+        pool = assemble(read(options.results), [], [workload.name for workload in POCKET])
+        print(table(pool))
+        if options.out is not None:
+            _draw(pool, options.out)
+    except (ValueError, OSError) as error:
+        parser.refuse(error)
+    return DONE
+
+
+def _draw(pool: Pool, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     look = styles(pool.entrants, list(METHODS))
     figures = {
         "profile.svg": plots.performance_profile(pool.steps, look),
         "curves.svg": plots.learning_curves(pool, look),
     }
     for name, svg in figures.items():
-        (options.out / name).write_text(standalone(svg), encoding="utf-8", newline="\n")
+        (folder / name).write_text(standalone(svg), encoding="utf-8", newline="\n")
 
 
 def table(pool: Pool) -> str:
@@ -41,4 +52,4 @@ def table(pool: Pool) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

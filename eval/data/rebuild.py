@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..cli import run
 from . import FOLDER, manifest, read, recipes
 from .recipes import Source
 
@@ -95,4 +96,4 @@ def _write(name: str, arrays: dict[str, np.ndarray], source: Source) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run(main)

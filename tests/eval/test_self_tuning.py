@@ -11,7 +11,9 @@ from pathlib import Path
 import drive
 import pytest
 
-from eval import self_tuning
+from eval import self_tuning, set_targets
+from eval.algoperf import generate, rebuild_published
+from eval.baselines.__main__ import main as baselines_main
 from eval.cli import cores
 from eval.methods import METHODS
 from eval.results import Results, read
@@ -347,10 +349,8 @@ def test_failed_trials_run_again_when_asked_for(reported, monkeypatch):
     assert [trial.study for trial in started] == [0]
 
 
-@pytest.mark.parametrize(
-    ("status", "redirection"), [(1, "> /dev/full"), (1, "2> /dev/null | exec true")]
-)
-def test_output_that_cannot_be_written_is_one_line_and_status_1(status, redirection):
+@pytest.mark.parametrize("redirection", ["> /dev/full", "2> /dev/null | exec true"])
+def test_output_that_cannot_be_written_is_one_line_and_status_1(redirection):
     command = f"{sys.executable} -m eval.self_tuning --list {redirection}; exit ${{PIPESTATUS[0]}}"
     ended = subprocess.run(
         ["bash", "-c", command],
@@ -358,9 +358,39 @@ def test_output_that_cannot_be_written_is_one_line_and_status_1(status, redirect
         text=True,
         env=os.environ | {"PYTHONPATH": str(HERE.parents[1])},
     )
-    assert ended.returncode == status
+    assert ended.returncode == 1
     assert ended.stderr.count("\n") <= 1
     assert "Traceback" not in ended.stderr
+
+
+COMMANDS = [
+    path
+    for path in sorted((HERE.parents[1] / "eval").rglob("*.py"))
+    if '__name__ == "__main__"' in path.read_text()
+]
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.relative_to(HERE.parents[1]).name)
+def test_every_command_meets_full_disks_and_closed_pipes_in_the_same_way(path):
+    _, _, end = path.read_text().partition('__name__ == "__main__"')
+    assert end.strip(":\n ") in ("run(main)", "cli.run(main)")
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments"),
+    [
+        (baselines_main, "--results nowhere.jsonl"),
+        (baselines_main, "--out /dev/null/figures"),
+        (generate.main, "--method nadamw --out /dev/null/entry"),
+        (rebuild_published.main, "nowhere.gz nowhere.gz"),
+        (set_targets.main, "--workload nowhere.py:NAME"),
+    ],
+)
+def test_wrong_paths_are_one_line_in_every_command(main, arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments.split())
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_terminal_without_all_letters_shows_the_others():

@@ -109,6 +109,15 @@ class WeightAverage:
                 f"{type(self._model).__name__}: attach to the optimizer that trains it, or call "
                 "update() after each of its steps"
             )
+        if getattr(optimizer, "averages", False) and not getattr(optimizer, "attachments", ()):
+            name = type(optimizer).__name__
+            warnings.warn(
+                f"{name} is judged at an average of its own, and this is another one, of its "
+                "training weights; to have the model judged at the right one outside swap(), call "
+                "selftune.optim.attach(model, optimizer) first, or take an optimizer that does "
+                "not average, such as AdamW",
+                stacklevel=2,
+            )
         if self._attached():
             raise RuntimeError("attach() was called before: call remove() on what it returned")
         self._following = Following(optimizer, self._count, before=self._before_step)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from selftune.optim.engine.collectives import plain
+
 
 def attach(model: nn.Module | Iterable[nn.Module], optimizer: torch.optim.Optimizer) -> Attachment:
     """Have the optimizer follow the model, and both save the evaluation weights.
@@ -105,6 +107,7 @@ class Attachment:
                 names = {name for name, p in direct if id(p) in own}
                 self._hooks += [
                     part.register_state_dict_pre_hook(_Hook(self._to_evaluation)),  # pyright: ignore
+                    part.register_load_state_dict_pre_hook(_BeforeLoading(self, names)),  # pyright: ignore
                     part.register_load_state_dict_post_hook(_AfterLoading(self, names)),  # pyright: ignore
                 ]
             # torch.compile would trace hooks on the module that it has wrapped.
@@ -212,6 +215,24 @@ class _Hook:
         return _nothing_to_do, ()
 
 
+class _BeforeLoading(_Hook):
+    """Warns of a state dict that holds the parameters themselves: loading it changes nothing."""
+
+    def __init__(self, attachment: Attachment, names: set[str]) -> None:
+        super().__init__(self.look)
+        self.attachment, self.names = attachment, names
+
+    def look(self, part: nn.Module, state_dict: Mapping[str, Any], prefix: str, *_: Any) -> None:
+        optimizer = self.attachment.optimizer
+        present = dict(part.named_parameters(recurse=False))
+        for name in self.names & present.keys():
+            p, given = present[name], state_dict.get(prefix + name)
+            # Who has written into it, as torch.distributed.checkpoint does, has changed the model.
+            if _is_same_memory(p, given) and getattr(optimizer, "is_as_left", _never)(p):
+                optimizer.warn_of_kept()
+                return
+
+
 class _AfterLoading(_Hook):
     """Refuses parameters that took the place of those which the optimizer holds."""
 
@@ -308,7 +329,15 @@ OPTIONS_OF_HOOKS = {
 
 
 def _is_ours(hook: Any) -> bool:
-    return isinstance(hook, _Hook)
+    return isinstance(getattr(hook, "hook", hook), _Hook)  # torch puts some into an object
+
+
+def _is_same_memory(p: Tensor, given: Any) -> bool:
+    return isinstance(given, Tensor) and plain(given).data_ptr() == plain(p).data_ptr() != 0
+
+
+def _never(_: Tensor) -> bool:
+    return False
 
 
 def _nothing(*_: Any) -> None:

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from selftune.averaging import PowerEMA, SnapshotStore, Tail, WeightAverage
+from selftune.optim import ScheduleFree, ScheduleFreeSGD, SelfTune, attach
 from selftune.step_hooks import innermost_optimizer
 
 
@@ -48,6 +49,29 @@ def test_what_accelerate_prepares_is_seen_through():
     average.attach(Prepared(inner))
     inner.step()
     assert average.steps == 1
+
+
+MAKE = {
+    "ScheduleFreeSGD": lambda params: ScheduleFreeSGD(params, lr=0.1),
+    "ScheduleFree": lambda params: ScheduleFree(torch.optim.SGD(params, lr=0.1)),
+    "SelfTune": SelfTune,
+}
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_beside_an_averaging_method_that_is_not_attached_the_right_way_is_named(name):
+    model = nn.Linear(2, 2)
+    optimizer = MAKE[name](model.parameters())
+    with pytest.warns(UserWarning, match=rf"^{name} is judged .*attach\(model, optimizer\)"):
+        WeightAverage(model, Tail(), total_steps=9).attach(optimizer)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_beside_an_attached_averaging_method_nothing_is_said(name):
+    model = nn.Linear(2, 2)
+    optimizer = MAKE[name](model.parameters())
+    attach(model, optimizer)
+    WeightAverage(model, Tail(), total_steps=9).attach(optimizer)
 
 
 def test_a_scheduler_is_no_optimizer_though_it_holds_one():

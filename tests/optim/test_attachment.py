@@ -11,15 +11,20 @@ from typing import Any
 
 import pytest
 import torch
-from contract import every_optimizer, take_step
+from contract import CLASSES, WRAPPED, every_optimizer, take_step
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.utils.checkpoint import checkpoint
 
 from benchmarks.ranks import on_ranks
-from selftune.optim import ScheduleFreeAdamW, ScheduleFreeSGD, attach
+from selftune.optim import Optimizer, ScheduleFreeAdamW, ScheduleFreeSGD, attach
 
 STEPS = 6
+every_averaging = pytest.mark.parametrize(
+    "cls",
+    [cls for cls in CLASSES if cls.to_evaluation is not Optimizer.to_evaluation] + WRAPPED,
+    ids=lambda cls: cls.__name__,
+)
 
 
 def network(seed: int = 0) -> nn.Sequential:
@@ -646,3 +651,62 @@ def test_a_second_optimizer_of_the_same_parameters_is_refused():
 def test_what_cannot_be_attached_is_refused_with_the_reason(arguments, message):
     with pytest.raises(ValueError, match=message):
         attach(*arguments(*pair()))
+
+
+# -- state dicts that are kept without a copy -----------------------------------------------------
+
+
+@pytest.mark.parametrize("attached", [True, False])
+@every_averaging
+def test_a_state_dict_kept_uncopied_from_inside_the_context_is_warned_of(cls, attached):
+    model, optimizer = pair(cls)
+    if attached:
+        attach(model, optimizer)
+    train(model, optimizer, range(STEPS))
+
+    def judged() -> Any:
+        with optimizer.evaluation_weights():
+            return model.state_dict()
+
+    with pytest.warns(UserWarning, match=r"copy\.deepcopy\(model\.state_dict\(\)\)") as told:
+        best = judged()
+    assert told[0].filename == __file__
+    assert torch.equal(best["0.weight"], model[0].weight)
+    judged()  # it is said once
+
+
+USES = {
+    "copied": lambda model: copy.deepcopy(model.state_dict()),
+    "saved": lambda model: torch.save(model.state_dict(), io.BytesIO()),
+    "a graph": lambda model: model(batch(0)),
+    "a copy": lambda model: copy.deepcopy(model),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES.keys())
+def test_nothing_else_that_is_kept_from_inside_the_context_is_warned_of(use):
+    model, optimizer = pair()
+    train(model, optimizer, range(STEPS))
+    with optimizer.evaluation_weights():
+        kept = use(model)
+    del kept
+
+
+def test_loading_the_parameters_into_themselves_is_warned_of():
+    model, optimizer, *_ = trained()
+    best = model.state_dict()
+    train(model, optimizer, range(2))
+    with pytest.warns(UserWarning, match="holds the parameters themselves"):
+        model.load_state_dict(best)
+
+
+def test_a_state_dict_that_was_written_in_place_is_loaded_without_a_word():
+    # As torch.distributed.checkpoint loads.
+    model, *_ = trained()
+    present = model.state_dict()
+    for tensor in present.values():
+        tensor.fill_(0.5)
+    model.load_state_dict(present)
+    with evaluating(model):
+        model(batch(0))
+        assert torch.equal(weights(model), torch.full_like(weights(model), 0.5))

@@ -8,7 +8,17 @@ import warnings
 
 import pytest
 import torch
-from contract import CLASSES, backward, every_class, same, take_step, train, twins, weights
+from contract import (
+    CLASSES,
+    backward,
+    every_class,
+    every_optimizer,
+    same,
+    take_step,
+    train,
+    twins,
+    weights,
+)
 
 from selftune import optim
 
@@ -187,3 +197,22 @@ def test_a_rule_of_the_gradients_norm_skips_a_step_where_that_is_infinite(cls):
         optimizer.step()
     assert torch.equal(p, before)
     assert all(v.isfinite().all() for v in optimizer.state[p].values() if torch.is_tensor(v))
+
+
+@every_optimizer
+def test_steps_that_find_no_gradient_are_reported_once_with_what_may_have_happened(cls):
+    model = torch.nn.Linear(3, 2)
+    optimizer = cls(model.parameters())
+    model.load_state_dict(torch.nn.Linear(3, 2).state_dict(), assign=True)
+
+    def train_on(steps):
+        for _ in range(steps):
+            loss = model(torch.ones(1, 3)).square().sum()
+            loss.backward()
+            take_step(optimizer, loss)
+
+    train_on(9)
+    with pytest.warns(UserWarning, match=r"no parameter of .* had a gradient in 10 steps") as told:
+        train_on(20)
+    assert len(told) == 1
+    assert "load_state_dict(assign=True)" in str(told[0].message)

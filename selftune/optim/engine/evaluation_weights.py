@@ -6,6 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from operator import lt
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ class Now:
         self.loss: Any = None  # what `add_loss` was given since the last step
         self.verdict: Any = None  # on the step, until it is known to have counted
         self.has_warned = False
+        self.has_warned_of_kept = False
 
 
 class EvaluationWeights(ABC):
@@ -52,6 +54,20 @@ class EvaluationWeights(ABC):
     def is_held(self) -> bool:
         """Whether the parameters are to stay at the evaluation weights."""
         return self._now.held > 0
+
+    def is_as_left(self, p: Tensor) -> bool:
+        """Whether the parameter holds what this optimizer wrote last."""
+        return p in self._marks and p not in self._written(wait=False)
+
+    def warn_of_kept(self) -> None:
+        """Once: a state dict was kept whose tensors are the parameters."""
+        if not self._now.has_warned_of_kept:
+            self._now.has_warned_of_kept = True
+            remark(
+                "a state dict that was kept without a copy holds the parameters themselves, and "
+                "no longer the evaluation weights that they were at; to keep those, write "
+                "copy.deepcopy(model.state_dict()) while the model is at them"
+            )
 
     @property
     def has_unmoved(self) -> bool:
@@ -90,12 +106,17 @@ class EvaluationWeights(ABC):
         was_training = self.param_groups[0]["train_mode"]
         self.eval()
         self._now.held += 1
+        moves_back = was_training and self._now.held == 1 and self._has_two_places
+        holders = _holders(self._followed()) if moves_back else []
         try:
             yield
         finally:
             self._now.held -= 1
+            is_kept = bool(holders) and all(map(lt, holders, _holders(self._followed())))
             if was_training and not self._now.held:
                 self.train()
+            if is_kept:
+                self.warn_of_kept()
 
     @torch.no_grad()
     def project(self, fn: Callable[[], Any]) -> None:
@@ -284,6 +305,13 @@ class EvaluationWeights(ABC):
         if not self.param_groups[0]["train_mode"]:
             name = type(self).__name__
             raise RuntimeError(f"{name}.step() at the evaluation weights; call train() first")
+
+
+def _holders(params: list[Tensor]) -> list[int]:
+    """How many tensors share each parameter's memory; none where torch does not tell."""
+    count = getattr(torch._C, "_storage_Use_Count", None)  # pyright: ignore[reportPrivateUsage]
+    storages = (plain(p).untyped_storage() for p in params)
+    return [count(each._cdata) for each in storages] if count else []  # pyright: ignore[reportPrivateUsage]
 
 
 def _copy(tensor: Tensor | None) -> Tensor | None:

@@ -16,7 +16,8 @@ from selftune.step_hooks import skipped_steps
 
 # Around a Schedule-Free method, an lr below this share of its peak counts as decaying.
 DECAYED = 0.9
-# So many skipped steps in a row are reported; then ten times as many, and so on.
+# So many steps in a row that were skipped, or that found no gradient, are reported; of skipped ones
+# ten times as many again, and so on.
 IN_A_ROW = 10
 
 
@@ -33,6 +34,7 @@ def guarded(step: Callable[..., None]) -> Callable[..., None]:
             _name_misfit(optimizer)
             raise
         guard.look_at_skips(optimizer)
+        guard.look_for_gradients(optimizer)
 
     return guarded_step
 
@@ -52,6 +54,7 @@ class Guard:
         self.skipped = skipped_steps(optimizer)
         self.in_a_row = 0
         self.next_report = IN_A_ROW
+        self.without_gradients = 0  # steps in a row
 
     def look_at_options(self, optimizer: Any) -> None:
         """Raise ValueError for an option that was set out of its range since the last step."""
@@ -100,6 +103,20 @@ class Guard:
                 f"{type(optimizer).__name__} has skipped {self.in_a_row} steps in a row, and "
                 "learns nothing: gradients are not finite. torch.autograd.set_detect_anomaly "
                 "finds where they come from; weights that are not finite have to be restored"
+            )
+
+    def look_for_gradients(self, optimizer: Any) -> None:
+        """Report steps in a row in which no parameter has a gradient: the model may have others."""
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        is_idle = bool(params) and all(p.grad is None for p in params)
+        is_idle = is_idle and not getattr(optimizer, "is_wrapped", False)  # what wraps it says so
+        self.without_gradients = self.without_gradients + 1 if is_idle else 0
+        if self.without_gradients == IN_A_ROW:
+            remark(
+                f"no parameter of {type(optimizer).__name__} had a gradient in {IN_A_ROW} steps "
+                "in a row, which did nothing: if the model was given new parameters after the "
+                "optimizer was made, as by load_state_dict(assign=True), make the optimizer after "
+                "that"
             )
 
 

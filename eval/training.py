@@ -58,6 +58,37 @@ class Evaluation:
         return not isfinite(self.loss)
 
 
+class Run:
+    """A model, what trains it, and its batches, a step at a time.
+
+    training: the split, on the device.
+    """
+
+    def __init__(
+        self, workload: Workload, build: Build, training: Arrays, seeds: Seeds, device: str
+    ):
+        torch.manual_seed(seeds.model)
+        self._workload = workload
+        self.model = workload.build_model().to(device)
+        self.optimizer, self._scheduler, self.weights = built(build, self.model, workload.step_hint)
+        self.batches = _batches(workload, training, seeds.data)
+        self._closure = Closure(self.model)
+
+    def step(self, batch: Batch) -> Tensor:
+        """Train on a batch; returns its loss before the step."""
+        loss = self._compute(batch)
+        self.optimizer.step(self._closure(loss, partial(self._compute, batch)))
+        if self._scheduler is not None:
+            self._scheduler.step()
+        return loss.detach()
+
+    def _compute(self, batch: Batch) -> Tensor:
+        self.optimizer.zero_grad()
+        loss = self._workload.loss(self.model, batch)
+        loss.backward()
+        return loss
+
+
 def train(
     workload: Workload, build: Build, seeds: Seeds, steps: int, device: str
 ) -> Generator[Evaluation, None, None]:
@@ -68,25 +99,16 @@ def train(
     """
     splits = workload.load()
     training, validation, test = (
-        _moved(split, device) for split in (splits.train, splits.validation, splits.test)
+        moved(split, device) for split in (splits.train, splits.validation, splits.test)
     )
-    torch.manual_seed(seeds.model)
-    model = workload.build_model().to(device)
-    optimizer, scheduler, weights = built(build, model, workload.step_hint)
-    batches = _batches(workload, training, seeds.data)
+    run = Run(workload, build, training, seeds, device)
+    model, weights = run.model, run.weights
     other_batches = _batches(workload, training, seeds.recalibration)
 
     def at(weights: Weights, split: str) -> float:
         with _evaluation_weights(workload, model, weights, other_batches):
             return _evaluate(workload, model, {"validation": validation, "test": test}[split])
 
-    def compute(batch: Batch) -> Tensor:
-        optimizer.zero_grad()
-        loss = workload.loss(model, batch)
-        loss.backward()
-        return loss
-
-    closure = Closure(model)
     clock, evaluation_clock = Clock(device), Clock(device)
     clock.start()
     done = 0
@@ -96,19 +118,15 @@ def train(
         before = [p.detach().clone() for p in model.parameters()]
         period = min(workload.eval_period, steps - done)
         total_loss = torch.zeros((), device=device)
-        for batch in islice(batches, period):
-            loss = compute(batch)
-            optimizer.step(closure(loss, partial(compute, batch)))
-            if scheduler is not None:
-                scheduler.step()
-            total_loss += loss.detach()
+        for batch in islice(run.batches, period):
+            total_loss += run.step(batch)
         done += period
         mean_loss = float(total_loss) / period
         if not isfinite(mean_loss):
             seconds = clock.seconds, evaluation_clock.seconds
             yield Evaluation(done, mean_loss, nan, *seconds, _no_test, _no_metric, last=True)
             return
-        last = done == steps or _at_rest(optimizer, model, before)
+        last = done == steps or _at_rest(run.optimizer, model, before)
         with _evaluation_weights(workload, model, weights, other_batches):
             clock.stop()
             model.eval()
@@ -169,7 +187,8 @@ def _batches(workload: Workload, training: Arrays, seed: int) -> Iterator[Batch]
     return workload.training_batches(training, workload.batch_size, generator)
 
 
-def _moved(split: Arrays, device: str) -> Arrays:
+def moved(split: Arrays, device: str) -> Arrays:
+    """The split with its tensors on the device."""
     return {
         name: value.to(device) if isinstance(value, Tensor) else value
         for name, value in split.items()

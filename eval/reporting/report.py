@@ -19,6 +19,7 @@ from ..methods import METHODS
 from ..oracle import Oracle, ratio
 from ..pool import Pool, assemble, scored
 from ..results import Record
+from ..step_times import StepTimes, in_use
 from ..workload import Workload
 from . import verdict
 from .legible import csv_text, legible, markdown, paragraph
@@ -34,6 +35,7 @@ CSV_COLUMNS = (
     # Of the method, the same in all its rows: what a citation of the score needs.
     *("score", "score_low", "score_high", "oracle_ratio", "oracle_low", "oracle_high"),
     *("studies", "rules", "command", "date"),
+    "step_ms",  # of the method on this workload, by a calibration
 )
 
 
@@ -61,12 +63,13 @@ def report(
     pool = assemble(records, legible(baselines.read()), _order(records, suites))
     weight_decays = {method.summary: method.weight_decay for method in METHODS.values()}
     besides = Besides.of([*WORKLOADS.values(), *workloads], pool.rules)
-    tables = Tables.of(pool, weight_decays, besides)
+    times = in_use(out)
+    tables = Tables.of(pool, weight_decays, besides, times)
     heading = title(pool.workloads, suites)
     provenance = Provenance.now(command)
     files = {
         "results.md": as_markdown(heading, pool, tables, provenance),
-        "results.csv": as_csv(pool, provenance, besides.steps),
+        "results.csv": as_csv(pool, provenance, besides.steps, times),
         "report.html": page(heading, pool, tables, provenance, besides.settled),
     }
     for name, text in files.items():
@@ -98,7 +101,7 @@ def as_text(pool: Pool, tables: Tables, searched: Oracle) -> str:
     """For the terminal, in ASCII: the two clocks, what went wrong, and where the run stands."""
     # Two narrow ones
     shown = [steps_table(pool, spread=False), oracle_table(pool, searched, by_workload=False)]
-    shown += [tables.pairs, tables.seconds, tables.troubles]
+    shown += [tables.pairs, tables.calibrated, tables.seconds, tables.troubles]
     parts = [verdict.rules(pool), *(text_table(table) for table in shown if table.rows)]
     parts += [f"Note: {note}." for note in pool.notes]
     parts += [*verdict.standings(pool), verdict.POCKET_SCALE]
@@ -117,7 +120,7 @@ def as_markdown(heading: str, pool: Pool, tables: Tables, provenance: Provenance
     return "\n\n".join(parts) + "\n"
 
 
-def as_csv(pool: Pool, provenance: Provenance, searched: Oracle) -> str:
+def as_csv(pool: Pool, provenance: Provenance, searched: Oracle, times: StepTimes | None) -> str:
     """A row a trial."""
     intervals = score_intervals(pool)
     oracles = oracle_intervals(pool, searched) if searched else {}
@@ -131,8 +134,9 @@ def as_csv(pool: Pool, provenance: Provenance, searched: Oracle) -> str:
             its = (ratio(pool, name, searched), *oracles[name]) if searched else (None,) * 3
             score = (pool.steps[name].score, *intervals[name], *its)
         made = (*score, entrant.num_studies, rules, provenance.command, provenance.date)
-        for trials in entrant.trials.values():
-            rows += [(source, *_csv_row(trial), *made) for trial in trials]
+        ms = {} if times is None else times.of(pool, entrant)
+        for workload, trials in entrant.trials.items():
+            rows += [(source, *_csv_row(trial), *made, ms.get(workload)) for trial in trials]
     return csv_text([CSV_COLUMNS, *rows])
 
 

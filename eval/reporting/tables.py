@@ -3,15 +3,16 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import inf, isfinite
-from statistics import median
+from statistics import fmean, median
 from typing import Protocol
 
-from .. import oracle, pairs, strictness
+from .. import oracle, pairs, step_times, strictness
 from ..intervals import Interval, oracle_intervals, score_intervals
 from ..oracle import Oracle
 from ..overfitting import lost_again
 from ..pool import Entrant, Pool
 from ..scoring import CUTOFF, Record, Standing, median_time
+from ..step_times import StepTimes
 from ..strictness import Settled, Targets
 
 
@@ -59,6 +60,7 @@ class Tables:
     oracle: Table
     pairs: Table
     levels: Table
+    calibrated: Table
     seconds: Table
     tests: Table
     workloads: Table
@@ -66,13 +68,16 @@ class Tables:
     troubles: Table
 
     @staticmethod
-    def of(pool: Pool, weight_decays: Mapping[str, str], searches: Searches) -> "Tables":
+    def of(
+        pool: Pool, weight_decays: Mapping[str, str], searches: Searches, times: StepTimes | None
+    ) -> "Tables":
         """weight_decays: from a method's one-line configuration to how it decays weights."""
         return Tables(
             steps=steps_table(pool, intervals=score_intervals(pool)),
             oracle=oracle_table(pool, searches.steps),
             pairs=pairs_table(pool),
             levels=levels_table(pool, searches),
+            calibrated=calibrated_table(pool, times),
             seconds=seconds_table(pool),
             tests=tests_table(pool),
             workloads=workloads_table(pool, searches),
@@ -236,6 +241,36 @@ def _range(numbers: tuple[float, float], form: str) -> str:
     """One number, or two where they differ as they are shown."""
     low, high = (form.format(number) for number in numbers)
     return low if low == high else f"{low} to {high}"
+
+
+def calibrated_table(pool: Pool, times: StepTimes | None) -> Table:
+    """Steps times ms a step: seconds that do not depend on when a trial ran."""
+    title = "Seconds to the target, by one calibration"
+    standings = {} if times is None else step_times.standings(pool, times)
+    entrants = {entrant.name: entrant for entrant in pool.entrants}
+    absent = [name for name in entrants if name not in standings]
+    remedy = "`python -m eval.calibrate` with --method and --out of this run times them."
+    if times is None or not standings:
+        return Table(title, ("method",), (), f"No method here was timed: {remedy}", own=_own(pool))
+    rows = []
+    for name, standing in standings.items():
+        cells = [
+            _time_cell(entrants[name], standing, workload, f"{time:.1f}")
+            for workload, time in standing.times.items()
+        ]
+        cost = fmean(times.of(pool, entrants[name]).values())
+        rows.append((Cell(name), Cell(f"{standing.score:.3f}"), Cell(f"{cost:.1f}"), *cells))
+    return Table(
+        title,
+        ("method", "score", "ms a step", *pool.workloads),
+        tuple(rows),
+        "Median steps over the studies times the milliseconds of a training step, measured for all "
+        f"methods in turn ({times.device}, {times.made_with}); ms a step: the mean over the "
+        "workloads. The score is among these rows. "
+        + (f"Not timed: {', '.join(absent)}; {remedy} " if absent else "")
+        + _legend(rows, pool),
+        own=_own(pool),
+    )
 
 
 def seconds_table(pool: Pool) -> Table:

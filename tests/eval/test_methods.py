@@ -207,6 +207,7 @@ def test_a_variant_of_self_tune_differs_from_it_in_one_option(name, option):
     assert scheduler is None
 
 
+@pytest.mark.filterwarnings("ignore:.* averages in the place of a decaying schedule")
 def test_a_shrunk_step_lies_halfway_between_prodigys_and_the_prior():
     model = small_model()
     optimizer, scheduler, _ = shrunk(model, NUM_STEPS)

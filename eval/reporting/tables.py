@@ -245,7 +245,7 @@ def _range(numbers: tuple[float, float], form: str) -> str:
 
 def calibrated_table(pool: Pool, times: StepTimes | None) -> Table:
     """Steps times ms a step: seconds that do not depend on when a trial ran."""
-    title = "Seconds to the target, by one calibration"
+    title = "Calibrated seconds: steps to the target times ms a step"
     standings = {} if times is None else step_times.standings(pool, times)
     entrants = {entrant.name: entrant for entrant in pool.entrants}
     absent = [name for name in entrants if name not in standings]

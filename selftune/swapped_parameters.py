@@ -7,24 +7,24 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-_lent: dict[int, Tensor] = {}  # by id: tensors that are compared compare their elements
+_swapped: dict[int, Tensor] = {}  # by id: tensors that are compared compare their elements
 
 
 @contextmanager
-def lent(tensors: Iterable[Tensor]) -> Iterator[None]:
+def swapped(tensors: Iterable[Tensor]) -> Iterator[None]:
     """Inside, these tensors hold an average."""
     these = {id(tensor): tensor for tensor in tensors}
-    _lent.update(these)
+    _swapped.update(these)
     try:
         yield
     finally:
         for key in these:
-            del _lent[key]
+            del _swapped[key]
 
 
-def refuse_lent(caller: str, tensors: Iterable[Tensor]) -> None:
+def refuse_swapped(caller: str, tensors: Iterable[Tensor]) -> None:
     """Raise RuntimeError if one of them holds an average, which the caller would move."""
-    if _lent and any(id(tensor) in _lent for tensor in tensors):
+    if _swapped and any(id(tensor) in _swapped for tensor in tensors):
         raise RuntimeError(
             f"{caller} inside swap(), where the model holds an average; call it before swap()"
         )

@@ -30,7 +30,7 @@ class Memory:
     def __init__(self, profile: Profile, places: dict[str, Place], offload: bool) -> None:
         self._profile, self._places = profile, places
         self._offload = Offload() if offload else None
-        self._lent: dict[str, Tensor] = {}  # while exchanged: where the average is instead
+        self._swapped: dict[str, Tensor] = {}  # while exchanged: where the average is instead
         self._kept = {name: self._new(place.tensor) for name, place in places.items()}
         self._parts = [
             _Part(
@@ -63,7 +63,7 @@ class Memory:
 
     def means(self) -> dict[str, Tensor]:
         """The average by name, not copied."""
-        return {name: self._lent.get(name, kept["mean"]) for name, kept in self._kept.items()}
+        return {name: self._swapped.get(name, kept["mean"]) for name, kept in self._kept.items()}
 
     @contextmanager
     def exchanged(self, theirs: dict[str, Place]) -> Iterator[None]:
@@ -75,8 +75,8 @@ class Memory:
                 if tensor.dtype == mean.dtype and isinstance(place.tensor, nn.Parameter):
                     _trade(tensor, mean)
                     restore.callback(_trade, tensor, mean)
-                    restore.callback(self._lent.pop, name)
-                    self._lent[name] = place.tensor
+                    restore.callback(self._swapped.pop, name)
+                    self._swapped[name] = place.tensor
                 else:
                     restore.callback(tensor.copy_, tensor.clone())
                     tensor.copy_(mean)
@@ -88,8 +88,10 @@ class Memory:
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """All that is kept, by name, for a checkpoint. While exchanged, the average is a copy."""
-        lent = {name: {"mean": tensor.detach().clone()} for name, tensor in self._lent.items()}
-        return {name: {**kept, **lent.get(name, {})} for name, kept in self._kept.items()}
+        swapped = {
+            name: {"mean": tensor.detach().clone()} for name, tensor in self._swapped.items()
+        }
+        return {name: {**kept, **swapped.get(name, {})} for name, kept in self._kept.items()}
 
     @torch.no_grad()
     def load(self, tensors: dict[str, dict[str, Tensor]]) -> None:

@@ -25,7 +25,7 @@ from selftune.averaging.module_tensors import (
 from selftune.averaging.profiles import Moment, Profile
 from selftune.dtensor import own_part
 from selftune.step_hooks import Following, innermost_optimizer
-from selftune.swapped_parameters import lent
+from selftune.swapped_parameters import swapped
 
 # Models that hold an average at the moment.
 _in_swap: WeakSet[nn.Module] = WeakSet()
@@ -202,7 +202,7 @@ class WeightAverage:
             restore.callback(_in_swap.discard, innermost(model))
             self._swapped = True
             restore.callback(setattr, self, "_swapped", False)
-            restore.enter_context(lent(place.tensor for place in theirs.values()))
+            restore.enter_context(swapped(place.tensor for place in theirs.values()))
             if not empty:
                 restore.callback(reshard, gathering(model))
                 restore.enter_context(buffers_restored(model))

@@ -15,7 +15,7 @@ from torch import Tensor
 from selftune.optim.engine.collectives import plain
 from selftune.optim.engine.foreign_writes import Marks, Write, put
 from selftune.optim.engine.remarks import remark
-from selftune.swapped_parameters import refuse_lent
+from selftune.swapped_parameters import refuse_swapped
 
 
 class Now:
@@ -131,7 +131,7 @@ class EvaluationWeights(ABC):
             copies of the parameters then.
         """
         self.settle()
-        refuse_lent(f"{type(self).__name__}.project()", self._followed())
+        refuse_swapped(f"{type(self).__name__}.project()", self._followed())
         self._go_on(wait=True)
         if self._has_two_places:
             self._project(fn)
@@ -186,7 +186,7 @@ class EvaluationWeights(ABC):
             return  # loops call `train` before every batch: nothing is waited for
         self.settle()
         if self._has_two_places:
-            refuse_lent(
+            refuse_swapped(
                 f"{type(self).__name__}.{'train' if train_mode else 'eval'}()",
                 (p for group in changing for p in group["params"]),
             )

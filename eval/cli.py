@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prog}: {message}\n")
 
     def refuse(self, error: Exception) -> NoReturn:
-        """End as after a wrong argument; a full disk or a closed pipe is none, and raised again."""
+        """Exit as after a wrong argument; a full disk or a closed pipe is raised again."""
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise error
         self.error(str(error))

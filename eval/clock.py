@@ -8,8 +8,8 @@ import torch
 class Clock:
     """A stopwatch.
 
-    On a CPU it shows the process's own time: the wall's would be distorted by whatever else
-    runs. Elsewhere it shows wall time, read after waiting for the device.
+    On a CPU it shows the process's CPU time, which leaves out whatever else runs. Elsewhere it
+    shows wall time, read after waiting for the device.
     """
 
     def __init__(self, device: str):

@@ -44,7 +44,7 @@ def fingerprint(workload: Workload) -> str:
 
 
 def _shapes(workload: Workload) -> list[str]:
-    """Every parameter and buffer of the model, from a build that moves no random numbers."""
+    """Every parameter and buffer of the model, from a build that leaves random generators alone."""
     try:
         with torch.random.fork_rng(devices=[]):
             state = workload.build_model().state_dict()

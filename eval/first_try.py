@@ -42,7 +42,7 @@ def tried(trial: Trial) -> str | None:
 
 
 def _reason(trial: Trial) -> str | None:
-    """In a process of its own: what a method does to its process is not done to this one."""
+    """In a process of its own, so that a method cannot harm this one."""
     spawn = multiprocessing.get_context("spawn")
     receiver, sender = spawn.Pipe(duplex=False)
     process = spawn.Process(target=_work, args=(trial, sender), daemon=True)

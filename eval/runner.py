@@ -77,7 +77,7 @@ def _run(
                 job = running[ready]
                 try:
                     message = ready.recv()
-                except (EOFError, OSError):  # it died, possibly in the middle of a message
+                except (EOFError, OSError):  # the process died, possibly in the middle of a message
                     message = _post_mortem(job)
                 if isinstance(message, dict | str):  # a record, or what interrupted the trial
                     del running[ready]

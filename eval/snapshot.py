@@ -100,7 +100,7 @@ def is_there(path: Path) -> bool:
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Imports from texts what has a text."""
+    """Imports modules from the texts of the snapshot."""
 
     def __init__(self, sources: Mapping[str, Source]):
         self._sources = sources

@@ -51,7 +51,7 @@ class Evaluation:
     evaluation_seconds: float  # evaluating, so far
     test: Callable[[], float]  # the metric on the test split; only until training goes on
     at: Callable[[Weights, str], float]  # it at other weights, on "validation" or "test"; so too
-    last: bool  # nothing follows: the steps are used up, or can move no weight any more
+    last: bool  # no further one: the steps are used up, or no weight can move any more
 
     @property
     def diverged(self) -> bool:

@@ -167,7 +167,7 @@ def _seed(workload: str, study: int, seed: int) -> int:
 
 
 def _problems(rules: Rules, workloads: Sequence[OfficialWorkload], options: Namespace) -> list[str]:
-    """All that lacks, a line each."""
+    """Everything that is missing, a line each."""
     here = options.launcher == "local"
     disk = preflight.disk_problem(options.out, options.checkpoints)
     try:

@@ -19,7 +19,7 @@ from .benchmark import Rules
 from .generate import RULESET
 from .preflight import RUNNER
 
-# Python imports what it finds first under a name: not one that AlgoPerf has too.
+# A name that AlgoPerf does not have, as Python imports the first module that it finds.
 SUBMISSIONS = "selftune_submissions"
 LAST_LINES = 15  # of a failed run's output
 PR_SET_PDEATHSIG = 1  # prctl(2)

@@ -13,7 +13,7 @@ Group = dict[str, Any]
 
 
 class Rule(Optimizer):
-    """What a parameter remembers, and what a step does to it.
+    """An update rule: the state of a parameter, and what a step does to it.
 
     Only where neither torch nor selftune.optim has the published rule: these are slow, plain and
     close to their sources.

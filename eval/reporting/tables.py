@@ -54,7 +54,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Tables:
-    """Those of a report, in their order."""
+    """The tables of a report, in their order."""
 
     steps: Table
     oracle: Table

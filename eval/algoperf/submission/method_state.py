@@ -53,7 +53,7 @@ class AtWork:
             self._evaluation = None
 
     def state_dict(self) -> dict[str, Any]:
-        """All that training goes on from, less the model.
+        """Everything that training goes on from, except the model.
 
         The runner asks after an evaluation, with the model's tensors in its hands. Moving them
         back to the training weights makes these what the checkpoint holds.

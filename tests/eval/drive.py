@@ -46,5 +46,5 @@ if __name__ == "__main__":
 
     from eval import self_tuning
 
-    self_tuning.report = lambda records, out, _: print(len(records), "records reported")
+    self_tuning.report = lambda records, out, *_: print(len(records), "records reported")
     sys.exit(self_tuning.main(arguments))

@@ -67,7 +67,9 @@ def mine(tmp_path, monkeypatch):
 def reported(monkeypatch):
     """What the report was called with."""
     calls = []
-    monkeypatch.setattr(self_tuning, "report", lambda records, out, _: calls.append((records, out)))
+    monkeypatch.setattr(
+        self_tuning, "report", lambda records, out, *_: calls.append((records, out))
+    )
     return calls
 
 

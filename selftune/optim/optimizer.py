@@ -19,6 +19,7 @@ from selftune.optim.engine.collectives import (
     Shards,
     completed_together,
     hidden_partition,
+    model_parts,
     plain,
     several_ranks,
     total,
@@ -548,6 +549,15 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
             )
 
     def _require_known_partition(self, group: Group) -> None:
+        parts = model_parts() if self.learns else 0
+        if parts > 1:
+            name = type(self).__name__
+            raise ValueError(
+                f"torchtitan makes one {name} for each of {parts} model parts, and each would "
+                "learn from its own part alone: make one of all their parameters, of the class "
+                f"selftune.optim.partitioned({name}, group) where a pipeline divides them among "
+                "the ranks of the group"
+            )
         divider = None if self.partition else hidden_partition(group["params"])
         if divider:
             name = type(self).__name__
@@ -559,16 +569,24 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     def _refuse_flat_parts(self) -> None:
         """DeepSpeed's ZeRO puts this rank's part, flat, into the groups of an optimizer."""
         name = type(self).__name__
-        is_elementwise = not self.learns and type(self).prepare is Optimizer.prepare
-        if is_elementwise or self.partition or not several_ranks():
+        # What it prepares, but does not keep in the groups, are numbers of single tensors.
+        by_tensor = not self.learns and type(self).prepare is not Optimizer.prepare
+        sums_parts = self.learns and not self.partition and several_ranks()
+        if not by_tensor and not sums_parts:
             return
         for group, shapes in zip(self.param_groups, self._shapes, strict=True):
             are_flat = group["params"] and all(p.dim() == 1 for p in group["params"])
             if are_flat and any(len(shape) > 1 for shape in shapes):
+                would = (
+                    "take each for one tensor; use fully_shard, or a method that learns from sums, "
+                    "as selftune.optim.partitioned(Prodigy)"
+                    if by_tensor
+                    else f"learn from them alone; use selftune.optim.partitioned({name}), or "
+                    "fully_shard"
+                )
                 raise ValueError(
                     f"the parameters of {name} were exchanged for flat ones, which are this rank's "
-                    f"part if DeepSpeed's ZeRO did it: {name} would learn from them alone; use "
-                    f"selftune.optim.partitioned({name}), or fully_shard"
+                    f"part if DeepSpeed's ZeRO did it: {name} would {would}"
                 )
 
     def state_dict(self) -> dict[str, Any]:

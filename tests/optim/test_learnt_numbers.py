@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import math
+import sys
 from collections import defaultdict
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -330,18 +332,70 @@ def test_train_in_training_mode_waits_for_no_verdict(cls, monkeypatch):
 # -- parts of the parameters ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cls", [*LEARNING, LDoG], ids=lambda cls: cls.__name__)
-def test_flat_parts_that_take_the_parameters_place_are_refused(cls, monkeypatch):
-    # As DeepSpeed's ZeRO does after it was given the optimizer.
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda *_: 2)
-    params = weights()
-    optimizer = cls(params)
+def exchange_for_a_flat_part(optimizer):
+    """As DeepSpeed's ZeRO does after it was given the optimizer."""
+    params = optimizer.param_groups[0]["params"]
     part = torch.cat([p.detach().flatten() for p in params])[:7].requires_grad_()
     optimizer.param_groups[0]["params"] = [part]
     part.grad = torch.ones_like(part)
+
+
+@pytest.mark.parametrize("cls", LEARNING, ids=lambda cls: cls.__name__)
+def test_flat_parts_that_take_the_parameters_place_are_refused(cls, monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda *_: 2)
+    optimizer = cls(weights())
+    exchange_for_a_flat_part(optimizer)
     with pytest.raises(ValueError, match=rf"partitioned\({cls.__name__}\)"):
         take_step(optimizer, torch.ones(()))
+
+
+@pytest.mark.parametrize("cls", [LDoG, SelfTune, optim.partitioned(LDoG)])
+def test_flat_parts_are_no_tensors_to_what_has_a_step_size_for_each_on_one_rank_too(cls):
+    optimizer = cls(weights())
+    exchange_for_a_flat_part(optimizer)
+    with pytest.raises(ValueError, match="take each for one tensor; use fully_shard"):
+        take_step(optimizer, torch.ones(()))
+
+
+@pytest.fixture
+def container(monkeypatch):
+    """The way in which torchtitan makes optimizers."""
+
+    class OptimizersContainer:
+        def __init__(self, model_parts, make):
+            self.model_parts = model_parts
+            self.optimizers = [make(part.parameters()) for part in model_parts]
+
+    OptimizersContainer.__module__ = "torchtitan.components.optimizer"
+    monkeypatch.setitem(sys.modules, "torchtitan", ModuleType("torchtitan"))
+    return OptimizersContainer
+
+
+def parts(number):
+    return [torch.nn.Linear(2, 2) for _ in range(number)]
+
+
+@pytest.mark.parametrize("cls", LEARNING, ids=lambda cls: cls.__name__)
+def test_one_optimizer_for_each_of_several_model_parts_is_refused(cls, container):
+    with pytest.raises(ValueError, match=rf"2 model parts.*partitioned\({cls.__name__}, group\)"):
+        container(parts(2), cls)
+    assert len(container(parts(1), cls).optimizers) == 1
+
+
+@pytest.mark.parametrize("cls", [optim.AdamW, optim.ScheduleFreeAdamW, LDoG, SelfTune])
+def test_what_learns_nothing_from_other_parts_takes_model_parts(cls, container):
+    assert len(container(parts(2), cls).optimizers) == 2
+
+
+def test_stages_of_a_pipeline_are_parts_that_have_to_be_told(container):
+    def build(parallel_dims, make):
+        return container(parts(1), make)
+
+    with pytest.raises(ValueError, match=r"torchtitan's pipeline .*partitioned\(Prodigy\)"):
+        build(SimpleNamespace(pp_enabled=True), Prodigy)
+    build(SimpleNamespace(pp_enabled=False), Prodigy)
+    build(SimpleNamespace(pp_enabled=True), optim.partitioned(Prodigy))
 
 
 def test_what_learns_from_each_element_alone_takes_flat_parts(monkeypatch):

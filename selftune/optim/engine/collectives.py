@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -94,13 +94,33 @@ def hidden_partition(params: Iterable[Tensor]) -> str | None:
     """The name of what has divided these plain tensors among the ranks, if anything has."""
     if any(map(is_flattened, params)):
         return "FullyShardedDataParallel"
+    # Some construct the optimizer of this rank's parameters themselves.
     zero = sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer")
-    frame = inspect.currentframe() if zero else None
-    while zero and frame:  # it constructs the optimizer of this rank's parameters itself
-        if isinstance(frame.f_locals.get("self"), zero.ZeroRedundancyOptimizer):
-            return "ZeroRedundancyOptimizer"
-        frame = frame.f_back
+    if zero is not None:
+        for variables in _callers():
+            if isinstance(variables.get("self"), zero.ZeroRedundancyOptimizer):
+                return "ZeroRedundancyOptimizer"
+    for variables in _callers() if "torchtitan" in sys.modules else ():
+        if getattr(variables.get("parallel_dims"), "pp_enabled", False):
+            return "torchtitan's pipeline"
     return None
+
+
+def model_parts() -> int:
+    """For how many parts of a model on this rank torchtitan is making an optimizer each."""
+    for variables in _callers() if "torchtitan" in sys.modules else ():
+        container = variables.get("self")
+        if type(container).__module__.partition(".")[0] == "torchtitan":
+            return len(getattr(container, "model_parts", ()))
+    return 0
+
+
+def _callers() -> Iterator[dict[str, Any]]:
+    """The local variables of all functions that led here, the latest first."""
+    frame = inspect.currentframe()
+    while frame:
+        yield frame.f_locals
+        frame = frame.f_back
 
 
 def several_ranks() -> bool:

@@ -12,7 +12,7 @@ from statistics import median
 import torch
 
 from .cli import DONE, INTERRUPTED, Parser, count, run
-from .clock import Clock
+from .clock import Clock, check_device
 from .data import check
 from .files import write_text
 from .fingerprint import fingerprint
@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         methods = chosen_methods(options.method, METHODS)
         for dataset in {dataset for workload in workloads for dataset in workload.datasets}:
             check(dataset)
+        check_device(options.device)
         torch.set_num_threads(1)  # as in a trial
         ms = {}
         for workload in workloads:
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_text(path, StepTimes(options.device, made_with, ms).text())
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError) as error:
         parser.refuse(error)
     print(f"written: {path}")
     return DONE

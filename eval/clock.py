@@ -36,3 +36,12 @@ class Clock:
             return time.process_time()
         torch.accelerator.synchronize(self._device)
         return time.perf_counter()
+
+
+def check_device(device: str) -> None:
+    """Raise ValueError if nothing can be trained there."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"cannot train on --device {device!r}: {reason}") from None

@@ -12,10 +12,9 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from . import ablation, baselines, cli
 from .cli import DONE, INTERRUPTED, SOME_FAILED, Parser, cores, count, multiple, natural
+from .clock import check_device
 from .data import check
 from .estimate import minutes
 from .first_try import refuse_unusable
@@ -151,7 +150,7 @@ def _trials(options: Namespace) -> list[Trial]:
     methods = chosen_methods(options.method, METHODS)
     for dataset in {dataset for workload in workloads for dataset in workload.datasets}:
         check(dataset)
-    _check_device(options.device)
+    check_device(options.device)
     targets = {workload.name: target(workload) for workload in workloads}
     smaller = {workload.name: _smaller_search(workload) for workload in workloads}
     return [
@@ -177,14 +176,6 @@ def _smaller_search(workload: Workload) -> dict[str, Any]:
     """For the record of a trial whose target is not of the protocol's size."""
     made_from = sizes(read(log(workload)))
     return {} if made_from == PROTOCOL else {"target_from": str(made_from)}
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"cannot train on --device {device!r}: {reason}") from None
 
 
 def _listing() -> str:

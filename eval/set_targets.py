@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 
 from .cli import DONE, INTERRUPTED, SOME_FAILED, Parser, cores, count, run
+from .clock import check_device
 from .plan import complete, say_what_was_cut
 from .results import Results, read
 from .targets import (
@@ -47,13 +48,15 @@ def main(arguments: list[str] | None = None) -> int:
         "--seeds", type=count, default=PROTOCOL.seeds, help="runs of the best configuration"
     )
     parser.add_argument("--jobs", type=count, default=cores(), help="runs at a time")
+    parser.add_argument("--device", default="cpu", help="where to train")
     parser.add_argument("--report", action="store_true", help="say what was found; run nothing")
     options = parser.parse_args(arguments)
     try:
         workloads = chosen_workloads(options.workload, WORKLOADS, SUITES[options.suite])
+        check_device(options.device)
         if not options.report:
             for workload in workloads:
-                search(workload, Sizes(options.trials, options.seeds), options.jobs)
+                search(workload, Sizes(options.trials, options.seeds), options.jobs, options.device)
         for workload in workloads:
             print(summary(workload))
         if all(
@@ -69,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     return DONE if all(map(_has_target, workloads)) else SOME_FAILED
 
 
-def search(workload: Workload, asked: Sizes, jobs: int) -> None:
+def search(workload: Workload, asked: Sizes, jobs: int, device: str) -> None:
     """Run what the workload's log lacks: the search, then its best with new seeds.
 
     A log that was begun for a longer search is not finished by a shorter one.
@@ -77,13 +80,13 @@ def search(workload: Workload, asked: Sizes, jobs: int) -> None:
     with Results(log(workload)) as results:
         say_what_was_cut(results)
         refuse_other_workload(workload, results.records)
-        trials = search_trials(workload, asked)
+        trials = search_trials(workload, asked, device)
         _refuse_other_search(results, trials)
         complete(trials, results, jobs)
         best, planned = best_trial(workload, results.records), sizes(results.records)
         if best is not None and len(searched(results.records)) >= planned.configurations:
             wanted = replace(planned, seeds=max(planned.seeds, asked.seeds))
-            complete(trials_with_new_seeds(workload, best, wanted), results, jobs)
+            complete(trials_with_new_seeds(workload, best, wanted, device), results, jobs)
 
 
 def _refuse_other_search(results: Results, trials: list[Trial]) -> None:

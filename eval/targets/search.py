@@ -65,25 +65,32 @@ def configurations(number: int) -> list[Configuration]:
     ]
 
 
-def search_trials(workload: Workload, sizes: Sizes = PROTOCOL) -> list[Trial]:
+def search_trials(workload: Workload, sizes: Sizes = PROTOCOL, device: str = "cpu") -> list[Trial]:
     """Every configuration once, each with a seed of its own."""
     return [
-        _trial(workload, configuration, "search", index, sizes)
+        _trial(workload, configuration, "search", index, sizes, device)
         for index, configuration in enumerate(configurations(sizes.configurations))
     ]
 
 
-def trials_with_new_seeds(workload: Workload, best: Record, sizes: Sizes = PROTOCOL) -> list[Trial]:
+def trials_with_new_seeds(
+    workload: Workload, best: Record, sizes: Sizes = PROTOCOL, device: str = "cpu"
+) -> list[Trial]:
     """The best of the search's configurations again."""
     configuration = Configuration(**best["configuration"])
     return [
-        _trial(workload, configuration, again(best["study"]), FIRST_NEW_SEED + index, sizes)
+        _trial(workload, configuration, again(best["study"]), FIRST_NEW_SEED + index, sizes, device)
         for index in range(sizes.seeds)
     ]
 
 
 def _trial(
-    workload: Workload, configuration: Configuration, method: str, study: int, sizes: Sizes
+    workload: Workload,
+    configuration: Configuration,
+    method: str,
+    study: int,
+    sizes: Sizes,
+    device: str,
 ) -> Trial:
     return Trial(
         workload=workload,
@@ -94,7 +101,7 @@ def _trial(
         seed=SEED,
         budget=1.0,
         target=None,
-        device="cpu",
+        device=device,
         details={"configuration": asdict(configuration), "protocol": asdict(sizes)},
     )
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 from torch import Tensor
@@ -13,7 +14,10 @@ from selftune.integrations.framework import needed, ours, step_sizes
 from selftune.optim import Optimizer, attach
 
 with needed("lightning"):
-    from lightning.pytorch import Callback, LightningModule, Trainer
+    if find_spec("lightning") is None and find_spec("pytorch_lightning") is not None:
+        from pytorch_lightning import Callback, LightningModule, Trainer  # its older name
+    else:
+        from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class SelfTuneCallback(Callback):

@@ -77,7 +77,9 @@ class SelfTuneCallback(TrainerCallback):
         self._end = end
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        kwargs["optimizer"].zero_grad()  # with it, the loss of a step that a GradScaler skipped
+        optimizer = ours(kwargs["optimizer"])
+        if optimizer is not None and optimizer.takes_loss:
+            optimizer.zero_grad()  # and forget the loss of a step that a GradScaler skipped
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         kwargs["optimizer"].eval()

@@ -21,6 +21,7 @@ def test_a_missing_framework_is_an_import_error_that_says_what_to_install(name, 
     for module in list(sys.modules):
         if module.partition(".")[0] == name or module == f"selftune.integrations.{name}":
             monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, name, None)
+    for module in (name, "pytorch_lightning"):  # the older name of lightning
+        monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=f"pip install {INSTALLED_AS.get(name, name)}$"):
         importlib.import_module(f"selftune.integrations.{name}")

@@ -3,6 +3,7 @@
 from ..workload import Workload
 from .bandit_policy import WORKLOAD as BANDIT_POLICY
 from .ctr_dlrm import WORKLOAD as CTR_DLRM
+from .digits_small import WORKLOAD as DIGITS_SMALL
 from .image_resnet import WORKLOAD as IMAGE_RESNET
 from .image_vit import WORKLOAD as IMAGE_VIT
 from .mlp_batchnorm import WORKLOAD as MLP_BATCHNORM
@@ -12,6 +13,7 @@ from .sentence_pairs import WORKLOAD as SENTENCE_PAIRS
 from .speech_conformer import WORKLOAD as SPEECH_CONFORMER
 from .speech_deepspeech import WORKLOAD as SPEECH_DEEPSPEECH
 from .table_raw import WORKLOAD as TABLE_RAW
+from .text_gpt import WORKLOAD as TEXT_GPT
 from .translation_transformer import WORKLOAD as TRANSLATION_TRANSFORMER
 
 # In AlgoPerf's order.
@@ -31,6 +33,8 @@ WIDE: tuple[Workload, ...] = (
     BANDIT_POLICY,
     TABLE_RAW,
     SENTENCE_PAIRS,
+    DIGITS_SMALL,
+    TEXT_GPT,
 )
 
 SUITES: dict[str, tuple[Workload, ...]] = {"pocket": POCKET, "wide": WIDE, "all": POCKET + WIDE}

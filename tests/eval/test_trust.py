@@ -8,8 +8,9 @@ from scipy import stats
 
 from eval import trust
 from eval.algoperf.published import FIELDS
+from eval.correlation import Correlation, kendall, spearman
 from eval.methods import METHODS
-from eval.trust import COUNTERPARTS, Correlation, kendall, recorded_pool, spearman
+from eval.trust import COUNTERPARTS, recorded_pool
 from eval.workloads import POCKET
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -7,9 +7,10 @@ from ..methods import METHODS
 from ..pool import Pool
 from ..strictness import Settled
 from . import plots, verdict
+from .contents import Tables
 from .provenance import Provenance
 from .svg import INK, VARIABLES, Style, styles, theme
-from .tables import Cell, Table, Tables
+from .tables import Cell, Table
 
 PROFILE_CAPTION = (
     "Performance profile: the share of the workloads whose target a method reaches within τ times "

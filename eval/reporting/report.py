@@ -22,9 +22,11 @@ from ..results import Record
 from ..step_times import StepTimes, in_use
 from ..workload import Workload
 from . import verdict
+from .contents import Tables
 from .legible import csv_text, legible, markdown, paragraph
 from .provenance import Provenance
-from .tables import Tables, oracle_table, steps_table
+from .scales import oracle_table
+from .tables import steps_table
 from .text import markdown_table, text_table
 
 CSV_COLUMNS = (

@@ -1,33 +1,14 @@
 """The report's tables, once, for the terminal, Markdown and HTML alike."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from math import inf, isfinite
-from statistics import fmean, median
-from typing import Protocol
+from statistics import median
 
-from .. import oracle, pairs, step_times, strictness
-from ..intervals import Interval, oracle_intervals, score_intervals
-from ..oracle import Oracle
+from ..intervals import Interval
 from ..overfitting import lost_again
 from ..pool import Entrant, Pool
 from ..scoring import CUTOFF, Record, Standing, median_time
-from ..step_times import StepTimes
-from ..strictness import Settled, Targets
-
-
-class Searches(Protocol):
-    """What the searches for the targets say besides: `targets.besides.Besides`."""
-
-    @property
-    def steps(self) -> Oracle: ...
-    @property
-    def easier(self) -> Targets: ...
-    @property
-    def harder(self) -> Targets: ...
-    @property
-    def settled(self) -> Settled: ...
-
 
 INTERVAL = (
     "95 % interval: of the score, from 2,000 bootstrap samples of the workloads and of their "
@@ -52,43 +33,6 @@ class Table:
     own: frozenset[str] = frozenset()  # first cells of the rows that are this run's
 
 
-@dataclass(frozen=True)
-class Tables:
-    """The tables of a report, in their order."""
-
-    steps: Table
-    oracle: Table
-    pairs: Table
-    levels: Table
-    calibrated: Table
-    seconds: Table
-    tests: Table
-    workloads: Table
-    configurations: Table
-    troubles: Table
-
-    @staticmethod
-    def of(
-        pool: Pool, weight_decays: Mapping[str, str], searches: Searches, times: StepTimes | None
-    ) -> "Tables":
-        """weight_decays: from a method's one-line configuration to how it decays weights."""
-        return Tables(
-            steps=steps_table(pool, intervals=score_intervals(pool)),
-            oracle=oracle_table(pool, searches.steps),
-            pairs=pairs_table(pool),
-            levels=levels_table(pool, searches),
-            calibrated=calibrated_table(pool, times),
-            seconds=seconds_table(pool),
-            tests=tests_table(pool),
-            workloads=workloads_table(pool, searches),
-            configurations=configurations_table(pool, weight_decays),
-            troubles=troubles_table(pool),
-        )
-
-    def __iter__(self) -> Iterator[Table]:
-        return (getattr(self, each.name) for each in fields(self))
-
-
 def steps_table(
     pool: Pool, spread: bool = True, intervals: Mapping[str, Interval] | None = None
 ) -> Table:
@@ -105,7 +49,7 @@ def steps_table(
         total += [Cell(f"{min(scores):.2f}-{max(scores):.2f}")] if spread else []
         total += [Cell(f"{standing.hits}/{len(pool.workloads)}")]
         cells = [
-            _time_cell(
+            time_cell(
                 entrant, standing, workload, f"{time / pool.rules[workload]['step_hint']:.2f}"
             )
             for workload, time in standing.times.items()
@@ -124,152 +68,8 @@ def steps_table(
         + ("Without a score: ran only a part of the plan. " if pool.unranked else "")
         + (INTERVAL if intervals is not None else "")
         + ("By study: lowest and highest score when each study is scored alone. " if spread else "")
-        + _legend(rows, pool),
-        own=_own(pool),
-    )
-
-
-def oracle_table(pool: Pool, searched: Oracle, by_workload: bool = True) -> Table:
-    """The oracle ratios, best first; by_workload: whether to show what they are made of."""
-    title = "Oracle ratio: steps over those of the best known"
-    if not searched:
-        caption = "Not known: no workload here has the log of a search for its target."
-        return Table(title, ("method",), (), caption, own=_own(pool))
-    intervals, recorded = oracle_intervals(pool, searched), oracle.of_recorded(pool)
-    totals = {entrant.name: oracle.ratio(pool, entrant.name, searched) for entrant in pool.entrants}
-    rows = []
-    for name in sorted(totals, key=lambda name: totals[name]):
-        low, high = intervals[name]
-        cells = [f"{totals[name]:.2f}", f"{low:.2f}-{high:.2f}"]
-        cells += [f"{oracle.ratio(pool, name, recorded):.2f}"] if recorded else []
-        its = oracle.ratios(pool, name, searched)
-        for workload in pool.workloads if by_workload else []:
-            missed = not isfinite(pool.steps[name].times[workload])
-            cells.append(f"{'>' * missed}{its[workload]:.2f}" if workload in its else "-")
-        best = totals[name] == min(totals.values())
-        rows.append((Cell(name), Cell(cells[0], best=best), *map(Cell, cells[1:])))
-    head = ("method", "to search", "95 % interval", *(["to recorded"] if recorded else []))
-    return Table(
-        title,
-        (*head, *(pool.workloads if by_workload else ())),
-        tuple(rows),
-        "To search: steps to the target over those of the best configuration of the search that "
-        "set the target, as a geometric mean over the workloads with a miss counted at the budget; "
-        "1.30 is 30 % more steps than who tunes NAdamW for each workload alone, and other methods "
-        "in the pool do not change it. "
-        + ("To recorded: the same over the fastest recorded method's. " if recorded else "")
-        + (">: a miss. " if any(">" in cell.text for row in rows for cell in row) else "")
-        + _lacking(pool, searched),
-        own=_own(pool),
-    )
-
-
-def _lacking(pool: Pool, searched: Oracle) -> str:
-    number = len(pool.workloads) - len(searched)
-    what = f"{number} of the {len(pool.workloads)} workloads" if number > 1 else "one workload"
-    return f"Without {what}, of which no search of this version is there." if number else ""
-
-
-def pairs_table(pool: Pool) -> Table:
-    """The first of the pool against each other method."""
-    rows = [
-        (
-            Cell(c.other),
-            *(Cell(str(number)) for number in (c.pairs, c.faster, c.slower)),
-            Cell(f"{c.ratio:.2f}"),
-            *(Cell(f"{p:.3f}" if p >= 0.001 else "<.001") for p in (c.sign, c.wilcoxon)),
-        )
-        for c in pairs.against_leader(pool)
-    ]
-    leader = pool.entrants[0]
-    return Table(
-        f"{leader.name} against each other method, pair by pair",
-        ("method", "pairs", "faster", "slower", "its steps / theirs", "p, sign", "p, Wilcoxon"),
-        tuple(rows),
-        pairs.meaning(sum(map(len, leader.trials.values()))) if rows else "",
-        own=_own(pool),
-    )
-
-
-def levels_table(pool: Pool, searches: Searches) -> Table:
-    """Scores and hits at an easier and at a harder target than the trials ran for."""
-    title = "At easier and harder targets"
-    harder = _harder(pool, searches)
-    workloads = [w for w in pool.workloads if w in searches.easier and w in harder]
-    if not workloads:
-        caption = "Not known: no workload here has the log of a search for its target."
-        return Table(title, ("method",), (), caption, own=_own(pool))
-    own = {w: pool.rules[w]["target"] for w in workloads}
-    levels = [{w: which[w] for w in workloads} for which in (searches.easier, own, harder)]
-    settled = searches.settled
-    found = [
-        (strictness.scores(pool, its, settled), strictness.hits(pool, its, settled))
-        for its in levels
-    ]
-    rows = []
-    for entrant in pool.entrants:
-        cells = [Cell(entrant.name)]
-        for scores, hits in found:
-            cells += [Cell(_range(scores[entrant.name], "{:.3f}"))]
-            cells += [Cell(f"{_range(hits[entrant.name], '{}')}/{len(workloads)}")]
-        rows.append(tuple(cells))
-    return Table(
-        title,
-        ("method", *(text for level in ("easier", "target", "harder") for text in (level, "hits"))),
-        tuple(rows),
-        "Scores, and workloads whose target the median study reaches. Easier: the metric that the "
-        "median configuration of the search reaches. Harder: the best metric of any run of the "
-        "search and of any method here. Both are read from the curves of the same trials. A trial "
-        "ends at its target, so that at a harder one much is known as a range only. "
-        + _lacking(pool, searches.easier),
-        own=_own(pool),
-    )
-
-
-def _harder(pool: Pool, searches: Searches) -> dict[str, float]:
-    """The best metric of any run of a search and of any trial here, by workload."""
-    found = {}
-    for workload, searched in searches.harder.items():
-        better = max if pool.rules[workload]["higher_is_better"] else min
-        trials = [trial for entrant in pool.entrants for trial in entrant.trials[workload]]
-        bests = [t["best_validation"] for t in trials if t["best_validation"] is not None]
-        found[workload] = better([searched, *bests])
-    return found
-
-
-def _range(numbers: tuple[float, float], form: str) -> str:
-    """One number, or two where they differ as they are shown."""
-    low, high = (form.format(number) for number in numbers)
-    return low if low == high else f"{low} to {high}"
-
-
-def calibrated_table(pool: Pool, times: StepTimes | None) -> Table:
-    """Steps times ms a step: seconds that do not depend on when a trial ran."""
-    title = "Calibrated seconds: steps to the target times ms a step"
-    standings = {} if times is None else step_times.standings(pool, times)
-    entrants = {entrant.name: entrant for entrant in pool.entrants}
-    absent = [name for name in entrants if name not in standings]
-    remedy = "`python -m eval.calibrate` with --method and --out of this run times them."
-    if times is None or not standings:
-        return Table(title, ("method",), (), f"No method here was timed: {remedy}", own=_own(pool))
-    rows = []
-    for name, standing in standings.items():
-        cells = [
-            _time_cell(entrants[name], standing, workload, f"{time:.1f}")
-            for workload, time in standing.times.items()
-        ]
-        cost = fmean(times.of(pool, entrants[name]).values())
-        rows.append((Cell(name), Cell(f"{standing.score:.3f}"), Cell(f"{cost:.1f}"), *cells))
-    return Table(
-        title,
-        ("method", "score", "ms a step", *pool.workloads),
-        tuple(rows),
-        "Median steps over the studies times the milliseconds of a training step, measured for all "
-        f"methods in turn ({times.device}, {times.made_with}); ms a step: the mean over the "
-        "workloads. The score is among these rows. "
-        + (f"Not timed: {', '.join(absent)}; {remedy} " if absent else "")
-        + _legend(rows, pool),
-        own=_own(pool),
+        + legend(rows, pool),
+        own=own(pool),
     )
 
 
@@ -282,7 +82,7 @@ def seconds_table(pool: Pool) -> Table:
         alone = len(standings) == 1  # nothing to be faster than
         for name, standing in standings.items():
             cells = [
-                _time_cell(entrants[name], standing, workload, f"{time:.1f}")
+                time_cell(entrants[name], standing, workload, f"{time:.1f}")
                 for workload, time in standing.times.items()
             ]
             cells = [Cell(cell.text) for cell in cells] if alone else cells
@@ -294,9 +94,9 @@ def seconds_table(pool: Pool) -> Table:
         tuple(rows),
         "Median over the studies; training and preparing for evaluation, without evaluation. "
         "Seconds depend on the machine and on --jobs: compare and score them only among rows "
-        "timed in one run. " + _legend(rows, pool),
+        "timed in one run. " + legend(rows, pool),
         text_columns=2,
-        own=_own(pool),
+        own=own(pool),
     )
 
 
@@ -310,32 +110,7 @@ def tests_table(pool: Pool) -> Table:
         ("method", *pool.workloads),
         tuple(rows),
         "Median over the studies, where each stopped: at its target or at the end of the budget.",
-        own=_own(pool),
-    )
-
-
-def workloads_table(pool: Pool, searches: Searches) -> Table:
-    harder = _harder(pool, searches)
-    rows = [
-        (
-            Cell(workload),
-            Cell(rules["metric"]),
-            Cell("higher" if rules["higher_is_better"] else "lower"),
-            Cell(number(rules["target"], 5)),
-            Cell(str(rules["step_hint"])),
-            Cell(f"{rules['budget'] * rules['step_hint']:.0f}"),
-            *(Cell(number(its.get(workload), 5)) for its in (searches.easier, harder)),
-        )
-        for workload, rules in pool.rules.items()
-    ]
-    return Table(
-        "Workloads",
-        (
-            *("workload", "metric", "better", "validation target", "step_hint", "budget, steps"),
-            *("easier target", "harder target"),
-        ),
-        tuple(rows),
-        text_columns=3,
+        own=own(pool),
     )
 
 
@@ -353,7 +128,7 @@ def configurations_table(pool: Pool, weight_decays: Mapping[str, str]) -> Table:
         ("method", "configuration", "weight decay"),
         tuple(rows),
         text_columns=3,
-        own=_own(pool),
+        own=own(pool),
     )
 
 
@@ -371,7 +146,7 @@ def troubles_table(pool: Pool) -> Table:
         tuple(rows),
         "" if rows else "Every trial reached its target.",
         text_columns=4,
-        own=_own(pool),
+        own=own(pool),
     )
 
 
@@ -379,7 +154,7 @@ def number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}g}"
 
 
-def _time_cell(entrant: Entrant, standing: Standing, workload: str, shown: str) -> Cell:
+def time_cell(entrant: Entrant, standing: Standing, workload: str, shown: str) -> Cell:
     trials, hits = entrant.trials[workload], entrant.hits(workload)
     time, ratio = standing.times[workload], standing.ratios[workload]
     if not isfinite(time):
@@ -406,7 +181,7 @@ def _unranked_cells(entrant: Entrant, pool: Pool) -> list[Cell]:
     return cells
 
 
-def _legend(rows: Iterable[tuple[Cell, ...]], pool: Pool) -> str:
+def legend(rows: Iterable[tuple[Cell, ...]], pool: Pool) -> str:
     """Explains the marks that occur in the workloads' columns, and no others."""
     texts = [cell.text for row in rows for cell in row[-len(pool.workloads) :]]
     meanings = {
@@ -453,7 +228,8 @@ def _best(missed: Record) -> str:
     return number(missed["best_validation"], 5) + later
 
 
-def _own(pool: Pool) -> frozenset[str]:
+def own(pool: Pool) -> frozenset[str]:
+    """Names of the rows that are this run's."""
     mine = (*pool.run, *(entrant for entrant in pool.unranked if not entrant.recorded))
     return frozenset(entrant.name for entrant in mine)
 

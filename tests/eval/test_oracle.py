@@ -4,7 +4,7 @@ from synthetic import studies
 from eval import oracle
 from eval.intervals import oracle_intervals
 from eval.pool import assemble
-from eval.reporting.tables import oracle_table
+from eval.reporting.scales import oracle_table
 from eval.reporting.text import text_table
 from eval.results import read
 from eval.rules import rules_of

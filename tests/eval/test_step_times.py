@@ -9,7 +9,7 @@ from synthetic import studies
 from eval import calibrate
 from eval.methods import METHODS
 from eval.pool import assemble
-from eval.reporting.tables import calibrated_table
+from eval.reporting.scales import calibrated_table
 from eval.step_times import BUNDLED, NAME, StepTimes, in_use, standings
 
 ORDER = ["ctr_dlrm", "image_vit"]

@@ -5,8 +5,8 @@ from synthetic import STEP_HINT, studies, trial
 
 from eval.pool import assemble
 from eval.reporting.plots import strictness_curves
+from eval.reporting.scales import levels_table, workloads_table
 from eval.reporting.svg import styles
-from eval.reporting.tables import levels_table, workloads_table
 from eval.results import read
 from eval.rules import rules_of
 from eval.strictness import curve, first_reached, hits, moved, scores, steps_to

@@ -22,6 +22,7 @@ from .methods import METHODS
 from .plan import complete, edited, opened, refuse_other_rules, unfinished
 from .reporting.report import report
 from .results import key, read
+from .step_times import in_use
 from .targets import PROTOCOL, log, sizes, target
 from .trial import Trial
 from .user_methods import chosen_methods
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.dry_run:
             print(_expectation(trials, path, options))
             return DONE
+        in_use(options.out)  # damaged step times are refused before the run, not after
         results = opened(path, trials)
         try:
             refuse_unusable(unfinished(trials, results.records, options.retry_failed))

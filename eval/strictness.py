@@ -35,7 +35,7 @@ def first_reached(record: Record, target: float, settled: int = 0) -> float:
         start = step if start is None else start
         if step >= settled:
             break
-    return inf if start is None else float(start)
+    return inf if start is None else float(max(1, start))  # a file may say 0
 
 
 def steps_to(record: Record, target: float, settled: int = 0) -> Range:
@@ -44,7 +44,8 @@ def steps_to(record: Record, target: float, settled: int = 0) -> Range:
     if reached < inf or record["outcome"] != "hit":
         return reached, reached
     rules, curve = record["rules"], record["curve"]
-    following = curve[-1][0] + curve[0][0]  # the first evaluation is a period after the start
+    # The first evaluation is a period after the start.
+    following = curve[-1][0] + curve[0][0] if curve else record["steps_to_target"] + 1
     return (following if following <= rules["budget"] * rules["step_hint"] else inf), inf
 
 

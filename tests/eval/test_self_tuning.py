@@ -445,3 +445,8 @@ def test_all_means_all_of_the_suite():
 
 def test_an_empty_suite_is_refused(capsys):
     assert "this suite has no workloads yet" in refused(["--suite", "wide", "--dry-run"], capsys)
+
+
+def test_damaged_step_times_are_refused_before_anything_runs(nothing_runs, tmp_path, capsys):
+    (tmp_path / "step_times.json").write_text("{")
+    assert "holds no step times" in refused(["--out", str(tmp_path)], capsys)

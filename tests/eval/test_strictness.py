@@ -70,6 +70,13 @@ def test_a_miss_and_a_failure_say_of_every_target_whether_they_reached_it():
     assert steps_to(miss, 0.7)[0] < inf
 
 
+def test_a_record_that_somebody_wrote_by_hand_is_read_as_far_as_it_goes():
+    bare = {**trial("image_vit", hit=1000), "curve": []}
+    assert steps_to(bare, 0.8) == (1001, inf)
+    at_start = {**trial("image_vit", hit=1000), "curve": [[0, None, 0.9]]}
+    assert steps_to(at_start, 0.8) == (1, 1)
+
+
 def test_targets_move_towards_what_is_harder_whichever_way_is_better():
     assert moved(POOL, 0.1) == pytest.approx({"ctr_dlrm": 0.45, "image_vit": 0.88})
     assert moved(POOL, -0.1) == pytest.approx({"ctr_dlrm": 0.55, "image_vit": 0.72})

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selftune.optim.engine.checkpoints import copied, like
+from selftune.optim.engine.checkpoints import METHOD, copied, like
 from selftune.optim.engine.cohorts import Bucket, Cohort, cohorts
 from selftune.optim.engine.collectives import plain, total
 from selftune.optim.engine.evaluation_weights import EvaluationWeights
@@ -24,6 +24,11 @@ from selftune.optim.wrapping import OWN, BothStates, without_global_hooks, witho
 from selftune.step_hooks import skipped_steps
 
 BETA, R = OWN + "beta", OWN + "r"
+# Options that torch's optimizers got over the years: older checkpoints lack them.
+OPTIONS_ADDED = {
+    *("amsgrad", "nesterov", "maximize", "foreach", "capturable", "differentiable", "fused"),
+    *("centered", "decoupled_weight_decay", BETA, R),
+}
 
 
 class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
@@ -258,6 +263,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         }
         state = {i: base for i, base in of_base.items() if base}
         before = self.param_groups
+        _require_same_base(self.base, state_dict["param_groups"])
         self.base.load_state_dict({**state_dict, "state": state})
         self.param_groups = self.base.param_groups
         for group, old in zip(self.param_groups, before, strict=True):
@@ -342,6 +348,21 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
     def _share(self, group: Group, counts: State) -> State:
         counts["step"] += 1
         return {"c": own_share({"r": group[R]}, lr_of(group), counts)}
+
+
+def _require_same_base(base: torch.optim.Optimizer, loaded: list[Group]) -> None:
+    """Raise ValueError for another base's state, which torch's optimizers would load."""
+    if isinstance(base, Optimizer):
+        return  # it says so itself
+    name = type(base).__name__
+    for group in loaded:
+        missing = sorted(base.defaults.keys() - group.keys() - OPTIONS_ADDED)
+        if METHOD in group or missing:
+            what = f"that of {group[METHOD]}" if METHOD in group else f"without {missing}"
+            raise ValueError(
+                f"the loaded state is {what}, not of ScheduleFree around torch's {name}: a run "
+                "goes on with the base that it began with; to change it, load the model alone"
+            )
 
 
 def _check(group: Group) -> None:

@@ -9,11 +9,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from contract import same, snapshot, weights
+from contract import train as take_steps
 from problems import Valley
 from torch import Tensor
 from torch.optim import lr_scheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from selftune import optim
 from selftune.optim import DAdaptAdam, Prodigy, ScheduleFree, ScheduleFreeSGD
 
 BASES: dict[str, Callable[[list[Tensor]], torch.optim.Optimizer]] = {
@@ -424,3 +427,25 @@ def test_its_state_takes_writes(base):
     assert not optimizer.base.state
     train(problem, optimizer, 3)
     assert all(p.isfinite().all() for p in problem.start)
+
+
+OTHER_STATES = {
+    "torch's SGD": lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9),
+    "torch's Adagrad": torch.optim.Adagrad,
+    "Prodigy": optim.Prodigy,
+    "ScheduleFreeAdamW": optim.ScheduleFreeAdamW,
+    "ScheduleFree around ours": lambda params: ScheduleFree(optim.AdamW(params)),
+}
+
+
+@pytest.mark.parametrize("theirs", OTHER_STATES.values(), ids=OTHER_STATES.keys())
+def test_the_state_of_another_base_is_refused_and_changes_nothing(theirs):
+    others, params = weights(), weights()
+    other = theirs(others)
+    take_steps(other, range(2))
+    optimizer = ScheduleFree(torch.optim.AdamW(params))
+    take_steps(optimizer, range(2))
+    before = snapshot(optimizer, params)
+    with pytest.raises(ValueError, match="not of ScheduleFree around torch's AdamW"):
+        optimizer.load_state_dict(other.state_dict())
+    assert same(snapshot(optimizer, params), before)

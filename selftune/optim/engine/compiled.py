@@ -190,4 +190,9 @@ def _varies(value: Any) -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+    first, *others = str(error).strip().splitlines() or ["no message"]
+    # torch 2.6 begins with the backend that raised, and has the cause in the next line.
+    cause = next(
+        (f" {line.strip()}" for line in others if first.endswith(":") and line.strip()), ""
+    )
+    return f"{type(error).__name__}: {first}{cause}"

@@ -90,6 +90,13 @@ def test_the_command_prints_the_tables_of_the_page(tmp_path, capsys):
     assert "<svg" in (tmp_path / "trust.svg").read_text()
 
 
+def test_the_page_shows_the_scores_on_one_workload_too(capsys):
+    assert trust.main(["--workload", "mri_unet"]) == 0
+    page = (DOCS / "trust.md").read_text(encoding="utf-8")
+    printed = re.findall(r"^\|.*?(?=\n\n)", capsys.readouterr().out, re.MULTILINE | re.DOTALL)
+    assert printed[0] in page
+
+
 def test_an_unknown_workload_is_refused_in_one_line(capsys):
     with pytest.raises(SystemExit) as ended:
         trust.main(["--workload", "ctr"])

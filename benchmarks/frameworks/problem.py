@@ -78,7 +78,8 @@ class Recorder:
         if moves:
             optimizer.train()
         for p, value in zip(self.model.parameters(), before, strict=True):
-            p.copy_(value)
+            if p.dtype == torch.float32:  # smaller types keep elsewhere what these lose
+                p.copy_(value)
 
 
 def _step_size(group: dict[str, Any], optimizer: Any) -> float:

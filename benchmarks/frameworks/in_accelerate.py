@@ -16,6 +16,7 @@ from benchmarks.frameworks.problem import (
     STEPS_PER_EPOCH,
     Recorder,
     alike,
+    at_epoch_ends,
     logged,
     loss_of,
     near,
@@ -24,6 +25,7 @@ from benchmarks.frameworks.problem import (
     training_batches,
     validation_batches,
     validation_loss,
+    weights_of,
 )
 from benchmarks.frameworks.subjects import Outcome, Subject
 
@@ -102,9 +104,6 @@ class Script:
             (loss,) = [loss_of(self.model, batch).item() for batch in self.validation]
         return loss
 
-    def weights(self) -> dict[str, torch.Tensor]:
-        return {name: p.clone() for name, p in self.model.state_dict().items()}
-
 
 def run(subject: Subject, folder: Path) -> Outcome:
     script = Script(subject, folder)
@@ -114,7 +113,7 @@ def run(subject: Subject, folder: Path) -> Outcome:
         validated.append(script.validate())
         script.accelerator.save_state(str(folder / f"epoch{epoch}"))
     recorder = script.recorder
-    ends = recorder.weights[STEPS_PER_EPOCH - 1 :: STEPS_PER_EPOCH]
+    ends = at_epoch_ends(recorder.weights)
     losses = [validation_loss(weights) for weights in ends]
     best = min(range(EPOCHS), key=validated.__getitem__)
     script.accelerator.load_state(str(folder / f"epoch{best}"))
@@ -138,6 +137,6 @@ def run(subject: Subject, folder: Path) -> Outcome:
             load_file(folder / "part" / "model.safetensors"),
             part.recorder.weights[STEPS_PER_EPOCH - 1],
         ),
-        resumed=same_bits(part.weights(), resumed.weights()),
+        resumed=same_bits(weights_of(part.model), weights_of(resumed.model)),
         logged=logged(recorder.step_sizes, rows),
     )

@@ -23,16 +23,17 @@ from torch.utils.data import TensorDataset
 from benchmarks.frameworks.problem import (
     BATCH,
     EPOCHS,
-    STEPS_PER_EPOCH,
     TRAINING,
     VALIDATION,
     Recorder,
     alike,
+    at_epoch_ends,
     logged,
     near,
     net,
     same_bits,
     validation_loss,
+    weights_of,
 )
 from benchmarks.frameworks.subjects import Outcome, Subject
 
@@ -98,12 +99,12 @@ def _run(subject: Subject, folder: Path) -> Outcome:
     learn = learner(subject, folder, [recording, keep, CSVLogger()])
     learn.fit(EPOCHS)
     recorder = recording.watched
-    ends = range(STEPS_PER_EPOCH - 1, EPOCHS * STEPS_PER_EPOCH, STEPS_PER_EPOCH)
-    losses = [validation_loss(recorder.weights[i]) for i in ends]
+    ends = at_epoch_ends(recorder.weights)
+    losses = [validation_loss(weights) for weights in ends]
     best = min(range(EPOCHS), key=losses.__getitem__)
     with open(folder / "history.csv") as file:
         rows = [{k: v for k, v in row.items() if k != "time"} for row in csv.DictReader(file)]
-    kept = {k: v.clone() for k, v in learn.model.state_dict().items()}
+    kept = weights_of(learn.model)
     with learn.removed_cbs([keep]):
         judged_now = learn.validate()[0]
 
@@ -117,11 +118,10 @@ def _run(subject: Subject, folder: Path) -> Outcome:
     resumed = learner(subject, folder, [])
     resumed.load("part", with_opt=True, weights_only=True)
     resumed.fit(2)
-    outcomes = [{k: v.clone() for k, v in n.model.state_dict().items()} for n in (part, resumed)]
     return Outcome(
         judged=all(map(near, [float(row["valid_loss"]) for row in rows], losses)),
-        best=alike(kept, recorder.weights[ends[best]]) and near(judged_now, losses[best]),
+        best=alike(kept, ends[best]) and near(judged_now, losses[best]),
         saved=alike(saved, expected),
-        resumed=same_bits(*outcomes),
-        logged=logged([recorder.step_sizes[i] for i in ends], rows),
+        resumed=same_bits(weights_of(part.model), weights_of(resumed.model)),
+        logged=logged(at_epoch_ends(recorder.step_sizes), rows),
     )

@@ -15,9 +15,9 @@ from ignite.metrics import Loss
 
 from benchmarks.frameworks.problem import (
     EPOCHS,
-    STEPS_PER_EPOCH,
     Recorder,
     alike,
+    at_epoch_ends,
     logged,
     near,
     net,
@@ -25,6 +25,7 @@ from benchmarks.frameworks.problem import (
     training_batches,
     validation_batches,
     validation_loss,
+    weights_of,
 )
 from benchmarks.frameworks.subjects import Outcome, Subject
 
@@ -92,9 +93,6 @@ class Script:
         state = self.evaluator.run(validation_batches())
         self.validated.append(state.metrics["loss"])
 
-    def weights(self) -> dict[str, torch.Tensor]:
-        return {name: p.clone() for name, p in self.model.state_dict().items()}
-
 
 def run(subject: Subject, folder: Path) -> Outcome:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -105,7 +103,7 @@ def run(subject: Subject, folder: Path) -> Outcome:
     script.trainer.run(training_batches(), max_epochs=EPOCHS)
     script.logger.close()
     recorder = script.recorder
-    ends = recorder.weights[STEPS_PER_EPOCH - 1 :: STEPS_PER_EPOCH]
+    ends = at_epoch_ends(recorder.weights)
     losses = [validation_loss(weights) for weights in ends]
     best = min(range(EPOCHS), key=losses.__getitem__)
     events = EventAccumulator(str(folder / "whole" / "logs")).Reload()
@@ -125,6 +123,6 @@ def run(subject: Subject, folder: Path) -> Outcome:
         judged=all(map(near, script.validated, losses)),
         best=alike(kept.get("model", kept), ends[best]),
         saved=alike(middle["model"], ends[1]),
-        resumed=same_bits(script.weights(), resumed.weights()),
+        resumed=same_bits(weights_of(script.model), weights_of(resumed.model)),
         logged=logged(recorder.step_sizes, rows),
     )

@@ -26,6 +26,7 @@ from benchmarks.frameworks.problem import (
     training_batches,
     validation_batches,
     validation_loss,
+    weights_of,
 )
 from benchmarks.frameworks.subjects import Outcome, Subject
 
@@ -121,7 +122,7 @@ def run(subject: Subject, folder: Path) -> Outcome:
         other = Module(subject)
         fitting = trainer(subject, folder, callbacks=[saving], limit_val_batches=0, max_steps=17)
         fitting.fit(other, *data, ckpt_path=path)
-        ends.append({k: v.clone() for k, v in other.net.state_dict().items()})
+        ends.append(weights_of(other.net))
     saved = weights_in(folder / "saved" / "at.ckpt")
     return Outcome(
         judged=all(near(loss, losses[step - 1]) for step, loss in validated.items()),

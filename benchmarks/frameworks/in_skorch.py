@@ -14,16 +14,17 @@ from torch.utils.data import TensorDataset
 from benchmarks.frameworks.problem import (
     BATCH,
     EPOCHS,
-    STEPS_PER_EPOCH,
     TRAINING,
     VALIDATION,
     Net,
     Recorder,
     alike,
+    at_epoch_ends,
     logged,
     near,
     same_bits,
     validation_loss,
+    weights_of,
 )
 from benchmarks.frameworks.subjects import Outcome, Subject
 
@@ -74,10 +75,10 @@ def run(subject: Subject, folder: Path) -> Outcome:
     net = regressor(subject, folder, [keep])
     recorder = Recorder(net.module_, net.optimizer_)
     net.partial_fit(*TRAINING)
-    ends = [recorder.weights[i] for i in range(STEPS_PER_EPOCH - 1, len(recorder.weights), 6)]
+    ends = at_epoch_ends(recorder.weights)
     losses = [validation_loss(each) for each in ends]
     best = min(range(EPOCHS), key=losses.__getitem__)
-    sizes = [recorder.step_sizes[6 * i + 5] for i in range(EPOCHS)]
+    sizes = at_epoch_ends(recorder.step_sizes)
     rows = [{k: v for k, v in dict(row).items() if k != "batches"} for row in net.history]
     with torch.no_grad():
         judged_now = torch.nn.functional.mse_loss(net.module_(VALIDATION[0]), VALIDATION[1]).item()
@@ -93,11 +94,10 @@ def run(subject: Subject, folder: Path) -> Outcome:
     resumed = regressor(subject, folder, [])
     resumed.load_params(**names)
     resumed.partial_fit(*TRAINING, epochs=2)
-    outcomes = [{k: v.clone() for k, v in n.module_.state_dict().items()} for n in (part, resumed)]
     return Outcome(
         judged=all(map(near, [row["valid_loss"] for row in rows], losses)),
         best=alike(weights_in(folder / "params.pt"), ends[best]) and near(judged_now, losses[best]),
         saved=alike(saved, expected),
-        resumed=same_bits(*outcomes),
+        resumed=same_bits(weights_of(part.module_), weights_of(resumed.module_)),
         logged=logged(sizes, rows),
     )

@@ -14,10 +14,10 @@ from timm.utils import CheckpointSaver, update_summary
 
 from benchmarks.frameworks.problem import (
     EPOCHS,
-    STEPS_PER_EPOCH,
     VALIDATION,
     Recorder,
     alike,
+    at_epoch_ends,
     logged,
     loss_of,
     near,
@@ -25,6 +25,7 @@ from benchmarks.frameworks.problem import (
     same_bits,
     training_batches,
     validation_loss,
+    weights_of,
 )
 from benchmarks.frameworks.subjects import Outcome, Subject
 
@@ -97,9 +98,6 @@ class Script:
             self.saver.save_checkpoint(epoch, validated[-1])
         return validated
 
-    def weights(self) -> dict[str, torch.Tensor]:
-        return {name: p.clone() for name, p in self.model.state_dict().items()}
-
 
 def weights_in(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, weights_only=False)["state_dict"]
@@ -110,7 +108,7 @@ def run(subject: Subject, folder: Path) -> Outcome:
     script = Script(subject, folder / "whole")
     validated = script.train(range(EPOCHS))
     recorder = script.recorder
-    ends = recorder.weights[STEPS_PER_EPOCH - 1 :: STEPS_PER_EPOCH]
+    ends = at_epoch_ends(recorder.weights)
     losses = [validation_loss(weights) for weights in ends]
     best = min(range(EPOCHS), key=losses.__getitem__)
     with open(folder / "whole" / "summary.csv") as file:
@@ -123,6 +121,6 @@ def run(subject: Subject, folder: Path) -> Outcome:
         judged=all(map(near, validated, losses)),
         best=alike(weights_in(folder / "whole" / "model_best.pth.tar"), ends[best]),
         saved=alike(weights_in(middle), ends[1]),
-        resumed=same_bits(script.weights(), resumed.weights()),
-        logged=logged(recorder.step_sizes[STEPS_PER_EPOCH - 1 :: STEPS_PER_EPOCH], rows),
+        resumed=same_bits(weights_of(script.model), weights_of(resumed.model)),
+        logged=logged(at_epoch_ends(recorder.step_sizes), rows),
     )

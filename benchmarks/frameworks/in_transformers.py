@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-from benchmarks.frameworks.problem import Recorder, alike, logged, near, same_bits
+from benchmarks.frameworks.problem import Recorder, alike, logged, near, same_bits, weights_of
 from benchmarks.frameworks.subjects import Outcome, Subject
 
 STEPS, SAVED_AT = 12, 6
@@ -113,12 +113,11 @@ def run(subject: Subject, folder: Path) -> Outcome:
     checkpoint = folder / "unevaluated" / f"checkpoint-{SAVED_AT}"
     resumed = trainer(subject, folder / "unevaluated", eval_strategy="no", save_steps=SAVED_AT)
     resumed.train(resume_from_checkpoint=str(checkpoint))
-    ends = [{k: v.clone() for k, v in t.model.state_dict().items()} for t in (unevaluated, resumed)]
     return Outcome(
         judged=all(near(value, losses[step - 1]) for step, value in evaluated.items()),
         best=alike(dict(whole.model.state_dict()), weights[best - 1])
         and near(whole.evaluate()["eval_loss"], losses[best - 1]),
         saved=alike(load_file(checkpoint / "model.safetensors"), weights[SAVED_AT - 1]),
-        resumed=same_bits(*ends),
+        resumed=same_bits(weights_of(unevaluated.model), weights_of(resumed.model)),
         logged=logged(recorder.step_sizes, [row for row in logs if "learning_rate" in row]),
     )

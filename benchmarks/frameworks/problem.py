@@ -58,6 +58,16 @@ def validation_loss(weights: Mapping[str, Tensor]) -> float:
         return nn.functional.mse_loss(outputs, VALIDATION[1]).item()
 
 
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of what the model holds."""
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def at_epoch_ends(after_steps: Sequence[Any]) -> Sequence[Any]:
+    """Of something that is known after each step, what it is at the end of each epoch."""
+    return after_steps[STEPS_PER_EPOCH - 1 :: STEPS_PER_EPOCH]
+
+
 class Recorder:
     """The weights that a run should be judged by, after each of its steps."""
 

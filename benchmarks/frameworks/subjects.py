@@ -34,7 +34,7 @@ SUBJECTS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one framework made of one optimizer; None where the framework has no such thing.
+    """What one framework made of one optimizer.
 
     judged: validation loss is that of the evaluation weights.
     best: so are the weights that the framework kept as the best, and the step they are from.
@@ -44,7 +44,7 @@ class Outcome:
     """
 
     judged: bool
-    best: bool | None
+    best: bool
     saved: bool
     resumed: bool
     logged: bool

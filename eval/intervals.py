@@ -29,7 +29,7 @@ def oracle_intervals(pool: Pool, oracle: Mapping[str, float]) -> dict[str, Inter
     """The same of everybody's ratio to an oracle's steps; oracle: by workload, at least one."""
     rng = np.random.default_rng(SEED)
     medians = _medians(pool, rng)[:, :, [pool.workloads.index(workload) for workload in oracle]]
-    budgets = np.array([pool.budget * pool.rules[workload]["step_hint"] for workload in oracle])
+    budgets = np.array([pool.most_steps(workload) for workload in oracle])
     logs = np.log(np.minimum(medians, budgets) / np.array(list(oracle.values())))
     return _intervals(pool, np.exp(_means(logs, rng)))
 

@@ -31,7 +31,7 @@ def ratios(pool: Pool, name: str, oracle: Oracle) -> dict[str, float]:
     """An entrant's steps over the oracle's, by workload; a miss is counted at the budget."""
     times = pool.steps[name].times
     return {
-        workload: min(times[workload], budget(pool, workload)) / steps
+        workload: min(times[workload], pool.most_steps(workload)) / steps
         for workload, steps in oracle.items()
     }
 
@@ -39,8 +39,3 @@ def ratios(pool: Pool, name: str, oracle: Oracle) -> dict[str, float]:
 def ratio(pool: Pool, name: str, oracle: Oracle) -> float:
     """The geometric mean of an entrant's ratios, over the workloads that the oracle has."""
     return exp(fmean(map(log, ratios(pool, name, oracle).values())))
-
-
-def budget(pool: Pool, workload: str) -> float:
-    """Steps that a trial may take."""
-    return pool.budget * pool.rules[workload]["step_hint"]

@@ -85,9 +85,9 @@ def _is_clear(faster: int, pairs: int) -> bool:
 def _pairs(pool: Pool, first: Entrant, other: Entrant) -> list[tuple[float, float, float]]:
     """(steps of the first, steps of the other, budget) of every pair."""
     found = []
-    for workload, rules in pool.rules.items():
+    for workload in pool.workloads:
         mine, its = ({t["study"]: t for t in e.trials[workload]} for e in (first, other))
-        most = pool.budget * rules["step_hint"]
+        most = pool.most_steps(workload)
         found += [
             (time_to_target(mine[k], "steps"), time_to_target(its[k], "steps"), most)
             for k in sorted(mine.keys() & its.keys())

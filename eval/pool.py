@@ -69,6 +69,10 @@ class Pool:
     def budget(self) -> float:
         return next(iter(self.rules.values()))["budget"]
 
+    def most_steps(self, workload: str) -> float:
+        """The budget in steps of a workload."""
+        return self.budget * self.rules[workload]["step_hint"]
+
     @property
     def run(self) -> list[Entrant]:
         return [entrant for entrant in self.entrants if not entrant.recorded]

@@ -16,16 +16,8 @@ PARTS_OF_A_RULE = {
     *("check", "init_state", "advance", "measure", "prepare", "update", "rest", "estimate"),
     *("to_training", "to_evaluation", "weight", "verdict", "partition"),
     *("effective_lr", "most_steps", "restart", "forget", "go_on_from", "learns", "makes"),
-    *(
-        "attachments",
-        "begin_following",
-        "other_weights",
-        "has_unmoved",
-        "is_held",
-        "is_wrapped",
-        "is_as_left",
-        "warn_of_kept",
-    ),
+    *("attachments", "begin_following", "other_weights", "has_unmoved", "is_held"),
+    *("is_wrapped", "is_as_left", "warn_of_kept"),
     *("takes_loss", "takes_sparse", "finds_step_size", "always", "averages"),
     *("check_group", "fitting_state"),
     *("profile_hook_step", "OptimizerPreHook", "OptimizerPostHook"),  # torch's own

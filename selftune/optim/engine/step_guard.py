@@ -107,8 +107,8 @@ class Guard:
 
     def look_for_gradients(self, optimizer: Any) -> None:
         """Report steps in a row in which no parameter has a gradient: the model may have others."""
-        params = [p for group in optimizer.param_groups for p in group["params"]]
-        is_idle = bool(params) and all(p.grad is None for p in params)
+        groups = [group["params"] for group in optimizer.param_groups]
+        is_idle = any(groups) and all(p.grad is None for params in groups for p in params)
         is_idle = is_idle and not getattr(optimizer, "is_wrapped", False)  # what wraps it says so
         self.without_gradients = self.without_gradients + 1 if is_idle else 0
         if self.without_gradients == IN_A_ROW:

@@ -3,7 +3,7 @@
     python -m eval.self_tuning --suite wide --workload all \\
         --method benchmarks/self_tune_variants.py:prior_tenth
 
-docs/log.md has what came of them.
+docs/log.md has what came of the decays; of these priors nothing was run to the end yet.
 """
 
 from collections.abc import Callable

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from selftune.refinement.log_columns import matches
 
 # Where programs keep their records in a larger object: the Trainer of transformers, and others.
 RECORDS = ("log_history", "history", "logs", "log", "metrics", "records", "data")
@@ -63,8 +65,9 @@ def _records(data: Any) -> list[Mapping[str, Any]] | None:
     if isinstance(data, list):
         if all(isinstance(item, Mapping) for item in data):
             return data
-        if all(isinstance(item, list) and len(item) == 3 for item in data):
-            return [dict(zip(TENSORBOARD, row, strict=True)) for row in data]
+        for width in (2, 3):
+            if all(isinstance(item, list) and len(item) == width for item in data):
+                return [dict(zip(TENSORBOARD[-width:], row, strict=True)) for row in data]
         if all(isinstance(item, int | float) for item in data):
             return [{"grad_norm": item} for item in data]
         return None
@@ -77,6 +80,15 @@ def _records(data: Any) -> list[Mapping[str, Any]] | None:
             found = _records(data[name])
             if found is not None:
                 return found
+    if data and all(key.isdigit() and isinstance(v, Mapping) for key, v in data.items()):
+        return _indexed(data)
+    pairs = {name: _pairs(values) for name, values in data.items()}
+    if pairs and all(pairs.values()):
+        return [
+            {"metric": name, "step": step, "value": value}
+            for name, of_name in pairs.items()
+            for step, value in of_name or ()
+        ]
     columns = {name: _listed(values) for name, values in data.items()}
     if columns and all(isinstance(values, list) for values in columns.values()):
         length = max(map(len, columns.values()))
@@ -85,6 +97,27 @@ def _records(data: Any) -> list[Mapping[str, Any]] | None:
             for i in range(length)
         ]
     return [data] if any(isinstance(v, int | float | str) for v in data.values()) else None
+
+
+def _indexed(data: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Records by their steps, or by the numbers of their rows."""
+    names = list(dict.fromkeys(name for record in data.values() for name in record))
+    if matches(names, {}, "step") or list(data) == [str(i) for i in range(len(data))]:
+        return list(data.values())
+    return [{"step": int(key), **record} for key, record in data.items()]
+
+
+def _pairs(values: Any) -> list[tuple[Any, Any]] | None:
+    """Steps and values of one measurement, as Sacred and others keep them; None if none."""
+    if isinstance(values, Mapping) and isinstance(values.get("steps"), list):
+        return list(zip(values["steps"], values.get("values", ()), strict=False))
+    if not isinstance(values, list):
+        return None
+    if all(isinstance(item, Mapping) and {"step", "value"} <= item.keys() for item in values):
+        return [(item["step"], item["value"]) for item in values]
+    if all(isinstance(item, list) and len(item) == 2 for item in values):
+        return [(step, value) for step, value in values]
+    return None
 
 
 def _listed(values: Any) -> Any:
@@ -97,13 +130,9 @@ def _listed(values: Any) -> Any:
 def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Records in records under the names "outer/inner"."""
     flat = {}
-    for name, value in _items(record):
+    for name, value in record.items():
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{name}/")
         else:
             flat[f"{prefix}{name}"] = value
     return flat
-
-
-def _items(record: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    return record.items()

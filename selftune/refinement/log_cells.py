@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import numpy as np
 
 from selftune.refinement.log_files import Table
 
-EMPTY = {"", "null", "none", "n/a", "na", "<na>", "-", "--", "?"}
+EMPTY = {"", "null", "none", "n/a", "#n/a", "na", "<na>", "-", "--", "?"}
+# As C and spreadsheets write what is not finite.
+NOT_FINITE = re.compile(r"[+-]?(1\.#(inf|ind|qnan|snan)0*|nan\(.*\))|#(num|div/0|value)!", re.I)
 # Numbers that were printed with their type: tensor(1.5, device='cuda:0'), np.float64(1.5).
 TYPED = re.compile(r"(?:tensor|array|(?:np\.|numpy\.)?float\d*)\(\[?([^(),\[\]]+)[,)\]].*")
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
@@ -82,7 +85,7 @@ def number(cell: Any, decimal_comma: bool = False) -> float | None:
         cell = cell[0]
     if cell is None or isinstance(cell, int | float):
         return None if cell is None else float(cell)
-    text = str(cell).strip()
+    text = re.sub(r"(?<=\d)['\s](?=\d{3}\b)", "", str(cell).strip())  # 1'000 and 1 000
     if decimal_comma:
         if POINTED_THOUSANDS.fullmatch(text):
             text = text.replace(".", "")
@@ -94,6 +97,8 @@ def number(cell: Any, decimal_comma: bool = False) -> float | None:
             return None
         if THOUSANDS.fullmatch(text):
             return float(text.replace(",", ""))
+        if NOT_FINITE.fullmatch(text):
+            return nan
         if typed := TYPED.fullmatch(text):
             return float(typed[1])
         raise

@@ -15,35 +15,14 @@ WHOLE = ("total_steps", "weight_decay", "optimizer")  # one value for the run, i
 ALIASES = {
     "step": (
         *("step", "global_step", "iteration", "iter", "train_step", "current_step"),
-        *("optimizer_step", "opt_step", "step_num", "iter_num", "iteration_number"),
-        *("num_updates", "steps", "global_steps", "iterations", "iters", "updates", "it"),
-        *("num_steps", "num_iterations", "time_batch", "batch", "batch_idx"),
-        "_step",  # of Weights & Biases, which counts calls of its log
+        *("optimizer_step", "opt_step", "step_num", "iter_num", "num_updates", "it"),
     ),
-    "l2": (
-        *("grad_norm_clipped", "clipped_grad_norm", "grad_norm_after_clip"),
-        *("grad_norm", "gradient_norm", "grad_norm_l2", "grad_l2_norm", "l2_grad_norm"),
-        *("gradient_l2_norm", "l2_gradient_norm", "gradient_norm_l2", "grad_norm_2"),
-        *("global_grad_norm", "grad_global_norm", "grad_norm_global", "gradient_global_norm"),
-        *("global_gradient_norm", "total_grad_norm", "grad_total_norm", "grad_norm_total"),
-        *("total_gradient_norm", "total_norm", "global_norm", "l2_norm_grad_global"),
-        *("grad_2_norm", "grad_2_norm_total", "grad_2_0_norm_total", "grad_2_0_norm"),
-        *("gradnorm", "gnorm", "grads_norm", "gradients_norm", "norm_grad", "norm_of_gradient"),
-        *("grad_norm_before_clip", "grad_norm_unclipped", "unclipped_grad_norm", "norm"),
-    ),
-    "l1": (
-        *("grad_norm_l1", "grad_l1_norm", "l1_grad_norm", "gradient_l1_norm", "grad_norm_1"),
-        *("l1_gradient_norm", "gradient_norm_l1", "grad_1_norm", "grad_1_0_norm_total"),
-    ),
+    "l1": ("grad_1_norm", "grad_1_0_norm_total"),
     "weight": (
         *("weight_norm", "weights_norm", "param_norm", "params_norm", "parameter_norm"),
         *("parameters_norm", "l2_norm_param_global", "total_param_norm", "norm_param"),
     ),
-    "lr": (
-        *("lr", "learning_rate", "learningrate", "current_lr", "lr_0", "lr_group_0", "lr_group0"),
-        *("lr_pg1", "lr_pg0", "learning_rate_0", "learning_rate_group0", "learning_rate_group_0"),
-        *("optimizer_lr", "base_lr", "max_lr"),
-    ),
+    "lr": ("lr", "learning_rate"),
     "total_steps": ("total_steps",),
     "weight_decay": ("weight_decay", "wd"),
     "optimizer": ("optimizer", "optimizer_name", "optim"),
@@ -57,6 +36,39 @@ ALIASES = {
         *("examples_seen", "num_examples", "consumed_train_samples", "images_seen"),
     ),
     "epoch": ("epoch", "epochs", "num_epochs", "current_epoch"),
+}
+# Then names of these words in any order; a name has to have the first, and may have the others.
+WORDS = {
+    "step": (
+        "step",
+        "global train training trainer current optimizer opt optim grad num n no nr id"
+        " number idx index count counter of the",
+    ),
+    "l2": (
+        "grad norm",
+        "l2 total global train training all overall model avg average mean value of"
+        " the by before pre unclipped preclip raw after post clipped postclip clip clipping",
+    ),
+    "l1": ("grad norm l1", "total global train training all model of the"),
+    "lr": ("lr", "0 1 pg group param current last train optimizer opt base max effective"),
+}
+SYNONYMS: dict[str, str] = {
+    synonym: word
+    for word, synonyms in {
+        "step": "steps iter iters iteration iterations update updates",
+        "grad": "gradient gradients grads",
+        "grad norm": "gradnorm gnorm",
+        "norm": "norms",
+        "lr": "learningrate",
+    }.items()
+    for synonym in synonyms.split()
+}
+BEFORE_CLIPPING = {"before", "pre", "unclipped", "preclip", "raw"}
+AFTER_CLIPPING = {"after", "post", "clipped", "postclip"}
+# And names that say little, "_step" of Weights & Biases among them, which counts calls of its log.
+LAST = {
+    "step": ("time_batch", "batch", "batch_idx", "_step"),
+    "l2": ("total_norm", "global_norm", "g_norm", "norm"),
 }
 TRAINING = {"train", "training", "trainer", "optim", "optimizer", "total", "global", "all"}
 OTHER_DATA = {"eval", "evaluation", "val", "valid", "validation", "test", "dev"}
@@ -75,8 +87,8 @@ OPTIMIZER = re.compile(
 class Match:
     """A column that a meaning may be read from; the smallest is the best.
 
-    alias: its place among the names of that meaning; prefix: how far what stands before is from
-    what one says of training.
+    alias: how far its name is from the first of that meaning; prefix: how far what stands before
+    is from what one says of training.
     """
 
     alias: int
@@ -98,14 +110,16 @@ def matches(
     """
     spoken = [i for i, name in enumerate(header) if said.get(name) == meaning]
     own = [i for i, name in enumerate(header) if name == meaning and name not in said]
+    if meaning == "update" and own == matches(header, said, "step", run):
+        own = []  # what counts updates where nothing else counts steps
     if spoken or own:
         return spoken or own
     found = sorted(
-        Match(ALIASES[meaning].index(base), prefix, column)
+        Match(rank, prefix, column)
         for column, name in enumerate(header)
         if name not in said and run_of(name) in (None, run or run_of(name))
         for prefix, base in _bases(name, meaning)
-        if base in ALIASES.get(meaning, ())
+        if (rank := _rank(base, meaning)) is not None
     )
     return list(dict.fromkeys(m.column for m in found if m.rank == found[0].rank))
 
@@ -124,8 +138,29 @@ def optimizer_of(name: str) -> str | None:
 
 def canonical(name: str) -> str:
     """A name without what programs write differently: case, blanks, hyphens, points, marks."""
-    plain = name.strip().strip("\ufeff\"'").casefold()
+    plain = re.sub(r"(?<=[a-z\d])(?=[A-Z])", "_", name.strip().strip("\ufeff\"'")).casefold()
     return re.sub(r"_{2,}", "_", re.sub(r"[\s\-.()\[\]]+", "_", plain)).rstrip("_")
+
+
+def _rank(name: str, meaning: str) -> int | None:
+    """How far a name is from the first of a meaning; None if it is none of its names."""
+    plain = re.sub(r"grad_2(_0)?_norm", "grad_norm", name)
+    found: list[str] = re.findall(r"l[12]|[a-z]+|\d+", plain)
+    words = {word for w in found for word in SYNONYMS.get(w, w).split()}
+    if {"learning", "rate"} <= words:
+        words = words - {"learning", "rate"} | {"lr"}
+    names, last = ALIASES.get(meaning, ()), LAST.get(meaning, ())
+    if name in names:
+        return names.index(name)
+    if name in last:
+        return 200 + last.index(name)
+    needed, others = (set(words.split()) for words in WORDS.get(meaning, ("?", "")))
+    if not needed <= words <= needed | others:
+        return None
+    before, after = bool(words & BEFORE_CLIPPING), bool(words & AFTER_CLIPPING)
+    if words & {"clip", "clipping"} and not (before or after):
+        return None  # what to clip to
+    return 100 * (1 + before - (after and not before)) + len(words)
 
 
 def _key(name: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
+import lzma
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,11 +23,19 @@ HEAD = 1 << 16  # bytes by which a format is recognized
 DELIMITERS = ",;\t|"
 ENCODINGS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 # Files that other programs write and that hold no text.
-BINARY = {b"PK\x03\x04": "a zip archive", b"PAR1": "a Parquet file", b"SQLite": "a database"}
+BINARY = {
+    b"PK\x03\x04": "a zip archive",
+    b"PAR1": "a Parquet file",
+    b"SQLite": "a database",
+    b"\x93NUMPY": "an array of NumPy",
+    b"\x28\xb5\x2f\xfd": "compressed by Zstandard",
+}
+COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 DECIMAL_COMMA = re.compile(r"[+-]?\d+(\.\d{3})*,\d+([eE][+-]?\d+)?")
+QUOTED_COMMA = re.compile(r"[+-]?(0,\d+|[1-9]\d*,(\d{1,2}|\d{4,}))([eE][+-]?\d+)?")
 DECIMAL_POINT = re.compile(r"[+-]?(0|[1-9]\d*)\.(\d{1,2}|\d{4,}|\d+[eE][+-]?\d+)")
 MLFLOW = ["timestamp", "value", "step"]  # the columns of its files of one metric
-UNREADABLE = (csv.Error, EOFError, UnicodeError, zlib.error, gzip.BadGzipFile)
+UNREADABLE = (csv.Error, EOFError, UnicodeError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 
 
 @dataclass
@@ -75,22 +86,31 @@ def _text(path: str | Path) -> tuple[TextIO, str]:
     if "tfevents" in Path(path).name:
         raise ValueError(f"{path} holds TensorBoard's events: export the scalars as CSV or JSON")
     raw: Any = open(path, "rb", buffering=HEAD)  # noqa: SIM115
-    if raw.peek(2)[:2] == b"\x1f\x8b":
+    magics = (magic for magic in COMPRESSED if raw.peek(8).startswith(magic))
+    if magic := next(magics, None):
         raw.close()
-        raw = io.BufferedReader(gzip.open(path), HEAD)  # noqa: SIM115 # pyright: ignore[reportArgumentType]
+        raw = io.BufferedReader(COMPRESSED[magic](path), HEAD)
     try:
         head = raw.peek(HEAD)[:HEAD]
+        encoding = _encoding(path, head)
     except BaseException:
         raw.close()
         raise
-    for magic, name in BINARY.items():
-        if head.startswith(magic):
-            raw.close()
-            raise ValueError(f"{path} is {name}: export it as CSV or JSON")
-    found = (encoding for bom, encoding in ENCODINGS.items() if head.startswith(bom))
-    encoding = next(found, "utf-8")
     text = head.decode(encoding, errors="ignore")
-    return io.TextIOWrapper(raw, encoding=encoding, newline=""), text
+    # Letters of another encoding, as in the names of columns, are no reason to read nothing.
+    return io.TextIOWrapper(raw, encoding=encoding, errors="replace", newline=""), text
+
+
+def _encoding(path: str | Path, head: bytes) -> str:
+    """How the text of a file that begins so is written."""
+    kind = next((name for magic, name in BINARY.items() if head.startswith(magic)), None)
+    found = next((encoding for bom, encoding in ENCODINGS.items() if head.startswith(bom)), None)
+    if kind is None and found is None and b"\0" in head:
+        found = {head[1]: "utf-16-le", head[0]: "utf-16-be"}.get(0)
+        kind = None if found else "no text"
+    if kind is not None:
+        raise ValueError(f"{path} is {kind}: export it as CSV or JSON")
+    return found or "utf-8"
 
 
 def _delimited(path: str | Path, file: TextIO, head: str) -> Table:
@@ -98,28 +118,46 @@ def _delimited(path: str | Path, file: TextIO, head: str) -> Table:
     said = next((line[4] for line in lines[:1] if re.fullmatch("sep=.", line)), None)  # Excel's
     comments = [line.lstrip("# ") for line in lines if line.startswith("#")]
     lines = [line for line in lines[said is not None :] if not line.startswith("#")]
-    delimiter = said or _delimiter(lines[:-1] or lines)  # the last one may be cut in two
-    rows = _rows(path, file, delimiter, said is not None)
+    delimiter, width = _delimiter(lines[:-1] or lines)  # the last one may be cut in two
+    delimiter = said or delimiter
+    titles = [*takewhile(lambda row: len(row) == 1 < width, _cells(lines, delimiter))]
+    rows = _rows(path, file, delimiter, (said is not None) + len(titles))
     header = next(rows, [])
     if header and all(map(_is_number, header)):
         header, rows = _headed(path, header, rows, [*_cells(comments[-1:], delimiter), []][0])
     numbers = [cell for row in _cells(lines[1:100], delimiter) for cell in row]
-    commas = any(map(DECIMAL_COMMA.fullmatch, numbers))
+    decimal = QUOTED_COMMA if delimiter == "," else DECIMAL_COMMA
+    commas = any(map(decimal.fullmatch, numbers))
     points = any(map(DECIMAL_POINT.fullmatch, numbers))
-    return Table(header, rows, decimal_comma=delimiter != "," and commas and not points)
+    return Table(header, rows, decimal_comma=commas and not points)
 
 
-def _rows(path: str | Path, file: TextIO, delimiter: str, skip: bool) -> Iterator[list[str]]:
+def _rows(path: str | Path, file: TextIO, delimiter: str, skip: int) -> Iterator[list[str]]:
     """Header and rows; without comments, empty lines, and headers that a resumed run repeats."""
-    header = None
+    header, order = [], None
     try:
         with file:
-            lines = (line for line in file if not line.startswith("#"))
-            if skip:
-                next(lines)
-            for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True):
-                if row and row != header:
-                    header = header or row
+            lines = (line for line in file if line.strip() and not line.startswith("#"))
+            rows = csv.reader(islice(lines, skip, None), delimiter=delimiter, skipinitialspace=True)
+            for number, row in enumerate(rows):
+                if not header:
+                    header = row
+                    yield row
+                elif row == header or len(set(row) & set(header)) > 1:
+                    order = (
+                        None
+                        if row == header
+                        else [*map({n: i for i, n in enumerate(row)}.get, header)]
+                    )
+                elif order is not None:
+                    yield [row[i] if i is not None and i < len(row) else "" for i in order]
+                elif any(row[len(header) :]):
+                    raise ValueError(
+                        f"{path}, row {number}: {len(row)} cells under {len(header)} names of "
+                        f"columns; a number with {delimiter!r} in it has to stand in quotes, and "
+                        "every column needs a name"
+                    )
+                else:
                     yield row
     except UNREADABLE as error:
         raise unreadable(path, error) from None
@@ -143,14 +181,16 @@ def _headed(
     return header, chain([first], rows)
 
 
-def _delimiter(lines: list[str]) -> str:
-    """The delimiter that splits the header into most cells; blanks only if they split all rows
-    alike."""
-    counts = {d: len(row) for d in DELIMITERS for row in _cells(lines[:1], d)}
-    best = max(counts, key=counts.__getitem__, default=",")
-    if counts.get(best, 0) < 2 and len({len(row) for row in _cells(lines[:20], " ")}) == 1:
-        return " "
-    return best
+def _delimiter(lines: list[str]) -> tuple[str, int]:
+    """The delimiter by which most lines have equally many cells, and how many; blanks only where
+    there is no other."""
+    counts = {}
+    for d in (*DELIMITERS, " "):
+        widths = Counter(map(len, _cells(lines[:20], d)))
+        width, num_lines = max(widths.items(), key=lambda w: w[::-1], default=(1, 0))
+        counts[d] = (width > 1, d != " ", num_lines, width)
+    best = max(counts, key=counts.__getitem__)
+    return best, counts[best][-1]
 
 
 def _cells(lines: list[str], delimiter: str) -> list[list[str]]:

@@ -32,6 +32,7 @@ from selftune.refinement.log_steps import (
 from selftune.refinement.long_tables import widened
 
 COUNTS = ("tokens", "samples")  # that stand in for steps
+LONG, MANY = 60, 30  # of names of columns in messages
 AXES = ("step", *COUNTS, "epoch")  # what tells where a row stands, the best first
 
 
@@ -64,6 +65,13 @@ def read_records(
     total, end = _total(path, texts, table.facts, steps[records], steps[-1])
     if end is not None:
         notes.append(end)
+    weight_decay = _number_of_run(path, "weight_decay", texts)
+    if weight_decay and "lr" not in joined and "weight" not in norms:
+        notes.append(
+            f"weights decay by {weight_decay:g}, and neither learning rates nor weight norms are "
+            "known, with which norms are decoupled from it: say which column has them, with "
+            "--column THEIRS=lr"
+        )
     if "weight" not in norms and "l2" in norms:
         notes += filter(None, [clipping_note(joined["l2"].values)])
     lr = joined.get("lr")
@@ -74,7 +82,7 @@ def read_records(
         "steps": steps[records].astype(np.int64),
         "norms": {name: joined[name].values[records] for name in norms},
         "lrs": None if lr is None else _interpolated(steps, lr, records, notes),
-        "weight_decay": _number_of_run(path, "weight_decay", texts),
+        "weight_decay": weight_decay,
         "optimizer": optimizer,
         "total_steps": total,
         "notes": tuple(notes),
@@ -89,14 +97,24 @@ def _as_named(path: str | Path, header: Sequence[str], said: Mapping[str, str]) 
     named = {}
     for name, meaning in said.items():
         alike = {n for n in header if n == name}
-        alike = alike or {n for n in header if canonical(n) == canonical(name)}
+        alike = alike or {n for n in header if _letters(n) == _letters(name)}
         if len(alike) != 1:
             raise ValueError(
-                f"{path} has no column {name!r}; it has {', '.join(header)}: say one of these with "
+                f"{path} has no column {name!r}; it has {_listed(header)}: say one of these with "
                 "--column or --where"
             )
         named[alike.pop()] = meaning
     return named
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Some names of columns, where there are many or long ones."""
+    listed = ", ".join(name if len(name) <= LONG else f"{name[:LONG]}..." for name in names[:MANY])
+    return listed if len(names) <= MANY else f"{listed} and {len(names) - MANY} more"
+
+
+def _letters(name: str) -> str:
+    return canonical(name).replace("_", "")
 
 
 def _known_columns(path: str | Path, header: Sequence[str], said: Mapping[str, str]) -> list[int]:
@@ -104,7 +122,7 @@ def _known_columns(path: str | Path, header: Sequence[str], said: Mapping[str, s
     norms = [i for meaning in GRADIENT_NORMS for i in matches(header, said, meaning)]
     if header and not norms:
         raise ValueError(
-            f"{path} has no column of gradient norms; it has {', '.join(header)}: say which one "
+            f"{path} has no column of gradient norms; it has {_listed(header)}: say which one "
             'is, with --column THEIRS=l2 or columns={"THEIRS": "l2"}'
         )
     runs = dict.fromkeys(run_of(header[i]) for i in norms)
@@ -126,7 +144,8 @@ def _chosen(
     for meaning in (*NORMS, "lr", *AXES):
         found = [read[i] for i in matches(header, said, meaning, run) if read[i].given.any()]
         if found:
-            chosen[meaning] = _one(path, found) if meaning in NORMS else found[0]
+            several = meaning in ("step", *NORMS)  # the first group's lr counts
+            chosen[meaning] = _one(path, found, meaning) if several else found[0]
             run = run or run_of(chosen[meaning].name)
         elif meaning == "update" and not chosen:
             names = ", ".join(column.name for column in read.values())
@@ -137,7 +156,7 @@ def _chosen(
     return chosen
 
 
-def _one(path: str | Path, columns: Sequence[Column]) -> Column:
+def _one(path: str | Path, columns: Sequence[Column], meaning: str) -> Column:
     """One column of several with the same meaning, which must not contradict each other."""
     first, *others = columns
     for other in others:
@@ -145,9 +164,10 @@ def _one(path: str | Path, columns: Sequence[Column]) -> Column:
         differ = (first.values[both] != other.values[both]).any()
         if differ or (other.name != first.name and not both.any()):
             names = ", ".join(dict.fromkeys(column.name for column in columns))
+            what = "steps" if meaning == "step" else "gradient norms"
             raise ValueError(
-                f"{path} has several columns of gradient norms, {names}: say which one counts, "
-                f'with --column "{first.name}=l2", after giving each a name of its own'
+                f"{path} has several columns of {what}, {names}: say which one counts, with "
+                f'--column "{first.name}={meaning}", after giving each a name of its own'
             )
         values = np.where(first.given, first.values, other.values)
         first = Column(first.name, values, first.given | other.given)

@@ -30,7 +30,8 @@ def widened(
         return table, dict(said)
     names = [i for i, name in enumerate(plain) if name in NAMES and header[i] not in where]
     if names:
-        return _wide(table, names[0], values[0]), dict(said)
+        name = min(names, key=lambda i: NAMES.index(plain[i]))
+        return _wide(table, name, values[0]), dict(said)
     if "step" not in plain:
         return table, dict(said)
     table.notes.append(f"{header[values[0]]} is taken for the l2 norm of the gradient")

@@ -45,6 +45,8 @@ class NormLog:
         for name, values in {**self.norms, "lrs": self.lrs}.items():
             if values is not None and values.shape != self.steps.shape:
                 raise ValueError(f"{len(values)} values of {name} for {len(self.steps)} steps")
+        if len(self.steps) and self.steps[0] < 0:
+            raise ValueError(f"steps must be 0 or more, got {self.steps[0]}")
         if (np.diff(self.steps) <= 0).any():
             raise ValueError("steps must rise from record to record")
         if self.lrs is not None and (wrong := (self.lrs < 0) | np.isinf(self.lrs)).any():

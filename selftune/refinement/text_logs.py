@@ -48,6 +48,15 @@ TEXT_LOGS = (
     TextLog("a print-out of transformers' Trainer", r"^\{'\w+': ", instead="trainer_state.json"),
     TextLog("fairseq's log", r"\| (train|train_inner) \| .*\bgnorm\b"),
     TextLog("DeepSpeed's log", r"\bstep=\d+, skipped=\d+, lr=\["),
+    *(
+        TextLog(
+            "a program's print-out",
+            rf"\b{word}:?[ =]+\[?\d+.*\b{norm}:?[ =]+[\d.]",
+            rf".*{word}:?[ =]+\[?([0-9]+).*{norm}:?[ =]+([0-9.eE+-]+).*",
+        )
+        for word in ("step", "iter", "iteration", "Step", "Iteration")
+        for norm in ("grad_norm", "grad norm", "gnorm", "gradient norm", "grad-norm")
+    ),
     TextLog("a progress bar of Keras, tqdm or Lightning", r"^(Epoch \d+/\d+$|.*\d+%\|.*\|)"),
 )
 

@@ -1,7 +1,9 @@
 """Logs as other programs write them: what each form is read as, and what is said of it."""
 
+import bz2
 import gzip
 import json
+import lzma
 import math
 import shutil
 import subprocess
@@ -73,7 +75,22 @@ FORMS = {
     "comments": "# made by hand\n" + PLAIN,
     "commented header": "# " + PLAIN.replace(",", " "),
     "header twice": PLAIN + PLAIN[: PLAIN.index("\n") + 1],
+    "decimal commas in quotes": csv(
+        "step,grad_norm,lr",
+        STEPS,
+        *([f'"{x!r}"'.replace(".", ",") for x in c] for c in (NORMS, LRS)),
+    ),
+    "utf-16 without a mark": PLAIN.encode("utf-16-le"),
+    "latin-1": PLAIN.replace("lr", "lr,größe", 1).encode("latin-1"),
+    "title": "My run: AdamW\n\n" + PLAIN,
+    "another program's comment": "% made by hand\n" + PLAIN,
+    "empty columns": PLAIN.replace("\n", ",,\n"),
+    "bars in a name": PLAIN.replace("lr", "lr,|d|,||d||", 1),
+    "header of other columns": csv("step,grad_norm,lr", STEPS[:60], NORMS[:60], LRS[:60])
+    + csv("loss,lr,step,grad_norm", NORMS[60:], LRS[60:], STEPS[60:], NORMS[60:]),
     "gzip": gzip.compress(PLAIN.encode()),
+    "bzip2": bz2.compress(PLAIN.encode()),
+    "xz": lzma.compress(PLAIN.encode()),
     "list of records": json.dumps(RECORDS),
     "records a line": "\n".join(map(json.dumps, RECORDS)),
     "cut last line": "\n".join(map(json.dumps, RECORDS)) + '\n{"step": 1000, "gr',
@@ -82,6 +99,18 @@ FORMS = {
     "pandas": json.dumps(INDEXED),
     "pandas split": json.dumps(
         {"columns": list(COLUMNS), "data": [list(r.values()) for r in RECORDS]}
+    ),
+    "records by step": json.dumps({str(r.pop("step")): r for r in map(dict, RECORDS)}),
+    "records by row": json.dumps({str(i): r for i, r in enumerate(RECORDS)}),
+    "sacred": json.dumps({n: {"steps": STEPS, "values": COLUMNS[n]} for n in ("grad_norm", "lr")}),
+    "pairs": json.dumps(
+        {n: list(zip(STEPS, COLUMNS[n], strict=True)) for n in ("grad_norm", "lr")}
+    ),
+    "points": json.dumps(
+        {
+            n: [{"step": s, "value": x} for s, x in zip(STEPS, COLUMNS[n], strict=True)]
+            for n in ("grad_norm", "lr")
+        }
     ),
     "trainer state": json.dumps({"epoch": 1, "log_history": RECORDS}, indent=1),
     "tensors": csv("step,grad_norm,lr", STEPS, [f'"tensor({n}, device=0)"' for n in NORMS], LRS),
@@ -103,9 +132,26 @@ def test_thousands_are_parted_by_commas_or_points(tmp_path):
     text = "step;l2\n1.000;1,5\n2.000;2,5\n"
     log = NormLog.load(written(tmp_path, text))
     assert (log.steps.tolist(), log.norms["l2"].tolist()) == ([1000, 2000], [1.5, 2.5])
+    text = "step;l2\n1'000;1.5\n2 000;2.5\n"
+    assert NormLog.load(written(tmp_path, text)).steps.tolist() == [1000, 2000]
 
 
-@pytest.mark.parametrize("cell", ["nan", "NaN", "inf", "-Infinity"])
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("step,l2", "1,000,1.5"),  # a thousand
+        ("step,l2", "10,1,5"),  # one and a half
+        ("step,l2", "1,10,1.5"),  # a row's name, as R writes it
+    ],
+)
+def test_rows_with_more_cells_than_there_are_names_are_refused(tmp_path, header, row):
+    with pytest.raises(ValueError, match="row 2: 3 cells under 2 names"):
+        NormLog.load(written(tmp_path, f"{header}\n9,1.0\n{row}\n"))
+
+
+@pytest.mark.parametrize(
+    "cell", ["nan", "NaN", "inf", "-Infinity", "1.#QNAN", "-nan(ind)", "#NUM!"]
+)
 def test_a_norm_that_is_not_finite_is_a_record_that_cannot_be_used(tmp_path, cell):
     log = NormLog.load(written(tmp_path, PLAIN.replace(f"500,{NORMS[50]},", f"500,{cell},")))
     assert len(log.steps) == 100
@@ -113,7 +159,7 @@ def test_a_norm_that_is_not_finite_is_a_record_that_cannot_be_used(tmp_path, cel
     assert refine(log).diagnostics.num_unusable == 1
 
 
-@pytest.mark.parametrize("cell", ["", "null", "None", "N/A", "-"])
+@pytest.mark.parametrize("cell", ["", "null", "None", "N/A", "-", "#N/A"])
 def test_an_empty_norm_is_no_record(tmp_path, cell):
     log = NormLog.load(written(tmp_path, PLAIN.replace(f"500,{NORMS[50]},", f"500,{cell},")))
     assert 500 not in log.steps
@@ -124,11 +170,22 @@ def test_an_empty_norm_is_no_record(tmp_path, cell):
 
 STEP_NAMES = ["step", "Step", "STEPS", "_step", "global_step", "train/global_step", "iter"]
 STEP_NAMES += ["trainer/global_step", "iteration", "Iteration", "global step", "num_updates"]
+STEP_NAMES += ["globalStep", "n_steps", "Step #", "gradient_step", "current_iter", "update"]
+STEP_NAMES += ["global_step/train", "number of updates", "optimizer_steps"]
 NORM_NAMES = ["grad_norm", "Grad_Norm", "train/grad_norm", "train_grad_norm", "grad-norm"]
 NORM_NAMES += ["gradient_norm", "Gradient Norm", "gnorm", "global_norm", "total_norm", "norm"]
 NORM_NAMES += ["grad_2.0_norm_total", "grad_norm_step", "optim/total_grad_norm", "grad/norm"]
 NORM_NAMES += ["l2_norm/grad/global", "run 1 - train/grad_norm", "lr=1 wd=2 - grad_norm"]
-LR_NAMES = ["lr", "LR", "learning_rate", "train/learning_rate", "learning-rate", "Learning Rate"]
+NORM_NAMES += [
+    "gradNorm",
+    "train/gradNorm",
+    "grad_norm/all",
+    "gnorm_clipped",
+    "grad_norm_post_clip",
+]
+NORM_NAMES += ["avg_grad_norm", "total_gradnorm", "L2 norm of gradients", "pre_clip_grad_norm"]
+LR_NAMES = ["lr0", "current_learning_rate", "last_lr", "learningRate", "group0_lr"]
+LR_NAMES += ["lr", "LR", "learning_rate", "train/learning_rate", "learning-rate", "Learning Rate"]
 LR_NAMES += ["lr-AdamW", "lr-AdamW/pg1", "optim/learning_rate_group0"]
 
 
@@ -170,6 +227,39 @@ def test_norms_of_evaluation_and_of_single_layers_are_not_those_of_the_gradient(
     check(NormLog.load(written(tmp_path, csv(header, STEPS, other, other, NORMS, other, other))))
 
 
+@pytest.mark.parametrize(
+    "other", ["max_grad_norm", "clip_grad_norm", "grad_norm_std", "grad_norm/2", "grad_norm.1"]
+)
+def test_what_is_no_norm_of_the_whole_gradient_is_not_taken_for_it(tmp_path, other):
+    log = NormLog.load(written(tmp_path, csv(f"step,{other},grad_norm", STEPS, LRS, NORMS)))
+    check(log)
+    assert list(log.norms) == ["l2"]
+    with pytest.raises(ValueError, match=f"no column of gradient norms; it has step, {other}: say"):
+        NormLog.load(written(tmp_path, csv(f"step,{other}", STEPS, NORMS)))
+
+
+def test_norms_after_clipping_go_before_others(tmp_path):
+    names = "grad_norm_pre_clip,grad_norm,grad_norm_post_clip"
+    check(NormLog.load(written(tmp_path, csv(f"step,{names}", STEPS, LRS, LRS, NORMS))))
+
+
+def test_two_columns_of_steps_must_not_contradict_each_other(tmp_path):
+    with pytest.raises(ValueError, match=r"several columns of steps, step: .*--column"):
+        NormLog.load(written(tmp_path, csv("step,l2,step", STEPS, NORMS, range(100))))
+
+
+def test_weight_decay_beside_learning_rates_of_unknown_name_is_said(tmp_path):
+    path = written(tmp_path, csv("step,l2,weight_decay,rate", STEPS, NORMS, [0.1] * 100, LRS))
+    assert any("--column THEIRS=lr" in note for note in NormLog.load(path).notes)
+    log = NormLog.load(path, {"rate": "lr"})
+    assert not any("--column THEIRS=lr" in note for note in log.notes)
+
+
+def test_a_step_before_the_first_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="steps must be 0 or more, got -10"):
+        NormLog.load(written(tmp_path, csv("step,l2", [s - 10 for s in STEPS], NORMS)))
+
+
 def test_a_column_twice_counts_once_and_must_not_contradict_itself(tmp_path):
     check(NormLog.load(written(tmp_path, csv("step,l2,l2", STEPS, NORMS, NORMS))))
     with pytest.raises(ValueError, match=r"several columns of gradient norms, l2: .*--column"):
@@ -203,12 +293,19 @@ def long_rows(name: str) -> str:
     )
 
 
-@pytest.mark.parametrize("header", ["tag,step,value", "key,Step,Value", "metric,step,value"])
+@pytest.mark.parametrize(
+    "header",
+    ["tag,step,value", "key,Step,Value", "metric,step,value", "metricName,step,metricValue"],
+)
 def test_a_row_for_each_measurement_is_read(tmp_path, header):
     log = NormLog.load(written(tmp_path, f"{header}\n{long_rows('')}"))
     check(log)
     assert log.lrs is not None
     assert log.lrs.tolist() == LRS
+
+
+def test_a_column_of_metrics_goes_before_one_of_names_of_runs(tmp_path):
+    check(NormLog.load(written(tmp_path, f"name,metric,step,value\n{long_rows('my run,')}")))
 
 
 def test_of_several_runs_of_tensorboard_one_is_to_be_chosen(tmp_path):
@@ -224,9 +321,10 @@ def test_of_several_runs_of_tensorboard_one_is_to_be_chosen(tmp_path):
     [
         csv("Wall time,Step,Value", [1.7e9 + s for s in STEPS], STEPS, NORMS),
         json.dumps([[1.7e9 + s, s, n] for s, n in zip(STEPS, NORMS, strict=True)]),
+        json.dumps(list(zip(STEPS, NORMS, strict=True))),
         "".join(f"{1700000000000 + s} {n} {s}\n" for s, n in zip(STEPS, NORMS, strict=True)),
     ],
-    ids=["tensorboard csv", "tensorboard json", "mlflow"],
+    ids=["tensorboard csv", "tensorboard json", "json pairs", "mlflow"],
 )
 def test_one_measurement_without_a_name_is_taken_for_the_norm_and_that_is_said(tmp_path, text):
     log = NormLog.load(written(tmp_path, text))
@@ -448,6 +546,9 @@ TORCHTITAN = "".join(
     f"[titan] 2026-01-01 - root - INFO - \x1b[31mstep: {s}  \x1b[32mloss:  8.1  grad_norm:  {n}\n"
     for s, n in zip(STEPS, NORMS, strict=True)
 )
+PRINTED = "".join(
+    f"12:00:00 step={s} loss=1.5 grad_norm={n} lr=0.1\n" for s, n in zip(STEPS, NORMS, strict=True)
+)
 MEGATRON = "".join(
     f" iteration {s:8d}/    1000 | consumed samples: 8 | grad norm: {n} | skipped iterations: 0 |\n"
     for s, n in zip(STEPS, NORMS, strict=True)
@@ -465,6 +566,10 @@ MEGATRON = "".join(
         ("transformers", "{'loss': 2.3, 'grad_norm': 1.2, 'epoch': 0.01}\n"),
         ("TensorBoard", b"\x18\x00\x00"),
         ("zip archive", b"PK\x03\x04\x00"),
+        ("Zstandard", b"\x28\xb5\x2f\xfd"),
+        ("no text", b"\x80\x04\x95\x00"),
+        ("print-out", "2026-01-01 10:00:00,123 INFO step 7 loss 1.0 grad_norm 2.0\n"),
+        ("print-out", "Iteration: 7, loss: 1.0, gradient norm: 2.0\n"),
     ],
 )
 def test_a_log_that_is_not_read_is_named(tmp_path, capsys, program, text):
@@ -473,7 +578,9 @@ def test_a_log_that_is_not_read_is_named(tmp_path, capsys, program, text):
 
 
 @pytest.mark.skipif(shutil.which("sed") is None, reason="needs sed")
-@pytest.mark.parametrize("text", [LLM_C, MEGATRON], ids=["llm.c", "Megatron-LM"])
+@pytest.mark.parametrize(
+    "text", [LLM_C, MEGATRON, PRINTED], ids=["llm.c", "Megatron-LM", "another program's"]
+)
 def test_the_remedy_for_a_text_log_makes_a_table_that_is_read(tmp_path, capsys, text):
     remedy = refused(tmp_path, capsys, text, name="FILE").split("make a table of it: ")[1]
     command = ["bash", "-c", f"{remedy.strip()} > norms.csv"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import math
 import sys
+import weakref
 from collections import defaultdict
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -396,6 +398,20 @@ def test_stages_of_a_pipeline_are_parts_that_have_to_be_told(container):
         build(SimpleNamespace(pp_enabled=True), Prodigy)
     build(SimpleNamespace(pp_enabled=False), Prodigy)
     build(SimpleNamespace(pp_enabled=True), optim.partitioned(Prodigy))
+
+
+def test_making_an_optimizer_keeps_nothing_alive_that_its_caller_drops(monkeypatch):
+    # Who made it is looked for among its callers once these are loaded.
+    zero = ModuleType("torch.distributed.optim.zero_redundancy_optimizer")
+    zero.ZeroRedundancyOptimizer = type("ZeroRedundancyOptimizer", (), {})
+    for module in (zero, ModuleType("torchtitan")):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    parameters = weights()
+    gone = weakref.ref(parameters[0])
+    Prodigy(parameters)
+    del parameters
+    gc.collect()
+    assert gone() is None
 
 
 def test_what_learns_from_each_element_alone_takes_flat_parts(monkeypatch):

@@ -95,31 +95,36 @@ def hidden_partition(params: Iterable[Tensor]) -> str | None:
     if any(map(is_flattened, params)):
         return "FullyShardedDataParallel"
     # Some construct the optimizer of this rank's parameters themselves.
-    zero = sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer")
-    if zero is not None:
-        for variables in _callers():
-            if isinstance(variables.get("self"), zero.ZeroRedundancyOptimizer):
-                return "ZeroRedundancyOptimizer"
-    for variables in _callers() if "torchtitan" in sys.modules else ():
-        if getattr(variables.get("parallel_dims"), "pp_enabled", False):
+    zero = "torch.distributed.optim.zero_redundancy_optimizer"
+    if zero in sys.modules:
+        of_zero = sys.modules[zero].ZeroRedundancyOptimizer
+        if any(isinstance(caller, of_zero) for caller in _callers("self", zero)):
+            return "ZeroRedundancyOptimizer"
+    for dims in _callers("parallel_dims") if "torchtitan" in sys.modules else ():
+        if getattr(dims, "pp_enabled", False):
             return "torchtitan's pipeline"
     return None
 
 
 def model_parts() -> int:
     """For how many parts of a model on this rank torchtitan is making an optimizer each."""
-    for variables in _callers() if "torchtitan" in sys.modules else ():
-        container = variables.get("self")
+    for container in _callers("self") if "torchtitan" in sys.modules else ():
         if type(container).__module__.partition(".")[0] == "torchtitan":
             return len(getattr(container, "model_parts", ()))
     return 0
 
 
-def _callers() -> Iterator[dict[str, Any]]:
-    """The local variables of all functions that led here, the latest first."""
+def _callers(variable: str, module: str = "") -> Iterator[Any]:
+    """This variable of the functions that led here, the latest first.
+
+    module: only of functions there. To read one variable of a function keeps all of them alive for
+    as long as it runs (before Python 3.13), so that others are not read.
+    """
     frame = inspect.currentframe()
     while frame:
-        yield frame.f_locals
+        is_there = frame.f_globals.get("__name__", "").startswith(module)
+        if is_there and variable in frame.f_code.co_varnames:
+            yield frame.f_locals.get(variable)
         frame = frame.f_back
 
 

@@ -28,6 +28,14 @@ def test_importing_selftune_loads_neither_torch_nor_a_package_of_its_own():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_training_does_not_wait_for_what_only_extended_schedules_need():
+    code = (
+        "import sys; from selftune import SelfTune; from selftune.schedules import cosine; "
+        "assert 'scipy.optimize' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_version_is_that_of_the_installed_package():
     from importlib.metadata import version
 

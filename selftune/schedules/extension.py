@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import brentq
 
 from selftune.schedules.bound import Norms, convex_bound
 from selftune.schedules.named import wsd
@@ -76,6 +75,8 @@ def extend(
 
 
 def _largest_root(f: Callable[[float], float]) -> float | None:
+    from scipy.optimize import brentq  # takes most of a second, and few runs are extended
+
     grid = np.linspace(0, 1, 41)[1:]
     signs = np.sign([f(x) for x in grid])
     changes = np.flatnonzero(signs[1:] != signs[:-1])

@@ -8,7 +8,7 @@ from contract import every_class, every_optimizer, loss_for, take_step, train, t
 from torch import Tensor, nn
 
 
-def quadratic(cls: type, dtype: torch.dtype, steps: int = 1500) -> float:
+def quadratic(cls: type, dtype: torch.dtype, steps: int = 800) -> float:
     """What remains of |p - target|^2, as a share, after some steps.
 
     bfloat16's numbers above 4 are 1/32 apart. What is less than half of that would be lost: each
@@ -28,9 +28,10 @@ def quadratic(cls: type, dtype: torch.dtype, steps: int = 1500) -> float:
 
 @every_class
 def test_bfloat16_parameters_come_as_far_as_float32(cls):
-    # Gradients are taken at rounded weights, so that some methods circle about the minimum.
-    limit = 2 * quadratic(cls, torch.float32) + 1e-3
-    assert limit < 0.5
+    # Gradients are taken at rounded weights, so that some methods circle about the minimum, at
+    # distances that depend on how a machine rounds. Steps that are lost leave 1.
+    limit = 1.25 * quadratic(cls, torch.float32) + 1e-2
+    assert limit < 0.7
     assert quadratic(cls, torch.bfloat16) < limit
 
 

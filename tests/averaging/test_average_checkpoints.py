@@ -74,7 +74,7 @@ def test_resuming_with_another_profile_is_refused_and_loses_nothing(other, unlik
         PowerEMA(np.float64(0.1)),
         FromSchedule(lambda step: 1 - step / 9, np.int64(9)),
     ],
-    ids=str,
+    ids=lambda profile: type(profile).__name__,
 )
 def test_a_profile_with_numbers_of_numpy_makes_a_checkpoint_of_plain_ones(profile):
     average = WeightAverage(network(), profile, total_steps=9)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 from weakref import WeakKeyDictionary, ref
 
@@ -205,7 +206,10 @@ class _Hook:
         self.function = function
 
     def __call__(self, *args: Any) -> None:
-        if not torch.compiler.is_compiling():
+        if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+            with _untraced():
+                self.function(*args)
+        elif not torch.compiler.is_compiling():
             self.function(*args)
 
     def __deepcopy__(self, memo: Any) -> Any:
@@ -213,6 +217,17 @@ class _Hook:
 
     def __reduce__(self) -> Any:
         return _nothing_to_do, ()
+
+
+@contextmanager
+def _untraced() -> Generator[None]:
+    """Inside, `torch.jit.trace` records nothing."""
+    trace = torch._C._get_tracing_state()  # pyright: ignore
+    torch._C._set_tracing_state(None)  # pyright: ignore
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(trace)  # pyright: ignore
 
 
 class _BeforeLoading(_Hook):

@@ -37,7 +37,7 @@ from selftune.optim.engine.evaluation_weights import EvaluationWeights
 from selftune.optim.engine.foreign_checkpoints import in_our_form
 from selftune.optim.engine.foreign_writes import Write as Write
 from selftune.optim.engine.foreign_writes import put as put
-from selftune.optim.engine.learnt_numbers import ByHand, add
+from selftune.optim.engine.learnt_numbers import ByHand, add, check
 from selftune.optim.engine.learnt_numbers import clear as clear
 from selftune.optim.engine.learnt_numbers import write as write
 from selftune.optim.engine.loss import needed, with_mean
@@ -625,6 +625,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
             for group in self.param_groups:
                 check_types(type(self), group)
                 self.check(group)
+            check(self.param_groups, self.learns)
         except Exception:
             self.state, self.param_groups = before
             self._watch = None

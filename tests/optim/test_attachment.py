@@ -514,6 +514,22 @@ def test_a_copy_can_be_scripted():
         assert torch.equal(scripted(batch(0)), model(batch(0)))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize("grad_enabled", [True, False])
+def test_a_traced_model_is_at_the_evaluation_weights(grad_enabled):
+    model, optimizer, _, _ = trained()
+    with evaluating(model):
+        at_evaluation = weights(model)
+    model.eval()
+    model(batch(0))  # with gradients: at the training weights
+    assert optimizer.param_groups[0]["train_mode"]
+    with torch.set_grad_enabled(grad_enabled):
+        traced = torch.jit.trace(model, batch(0))
+    torch.testing.assert_close(weights(traced), at_evaluation)
+    with evaluating(model):
+        torch.testing.assert_close(traced(batch(0)), model(batch(0)))
+
+
 # -- what is held, and modes ----------------------------------------------------------------------
 
 

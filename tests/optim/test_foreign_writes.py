@@ -322,6 +322,22 @@ def test_pruned_weights_are_zero_where_the_model_is_judged(make, prune):
 
 
 @every_average
+def test_pruned_weights_that_hardly_move_are_zero_too(make):
+    weight = nn.Parameter(torch.ones(64))
+    optimizer = make([weight])
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss = (weight * torch.linspace(0, 1, 64) - 1).square().sum()
+        loss.backward()
+        weight.grad[:32] *= 1e-12  # pyright: ignore[reportOptionalSubscript]
+        take_step(optimizer, loss)
+        with torch.no_grad():
+            weight[:32] = 0
+    with optimizer.evaluation_weights():
+        assert not weight[:32].any()
+
+
+@every_average
 def test_pruning_once_leaves_the_other_weights_alone(make):
     (model, optimizer), (twin, other) = trained(make), trained(make)
     pairs = masks(model)

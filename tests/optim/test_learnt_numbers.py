@@ -67,6 +67,17 @@ def numbers(optimizer: Any) -> list[dict[str, Tensor]]:
 # -- read ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_what_is_read_for_logs_is_json(cls):
+    optimizer = grouped(cls)
+    train(optimizer, range(3))
+    groups = optimizer.state_dict()["param_groups"]
+    logged = json.loads(json.dumps([groups, optimizer.step_size()], default=float))
+    for group, as_logged in zip(optimizer.param_groups, logged[0], strict=True):
+        for name in (*cls.learns, "lr", "skipped_steps"):
+            assert as_logged[name] == float(group[name])
+
+
 @every_learning
 def test_a_number_that_was_logged_keeps_its_value(cls):
     optimizer = grouped(cls)
@@ -233,12 +244,25 @@ def test_groups_that_are_given_different_estimates_are_refused():
 
 
 @every_distance
-@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf"), torch.tensor(-1.0)])
 def test_a_d_out_of_range_is_refused(cls, value):
     optimizer = grouped(cls)
+    train(optimizer, [0])
     optimizer.param_groups[0]["d"] = value
     with pytest.raises(ValueError, match=r"d must lie in \(0, inf\), got"):
-        train(optimizer, [0])
+        train(optimizer, [1])
+
+
+@every_distance
+@pytest.mark.parametrize(("name", "value"), [("d", float("nan")), ("d", 0), ("d_numerator", "nan")])
+def test_a_loaded_number_out_of_range_is_refused_and_changes_nothing(cls, name, value):
+    optimizer = grouped(cls)
+    train(optimizer, range(3))
+    saved = copy.deepcopy(optimizer.state_dict())
+    saved["param_groups"][1][name] = torch.tensor(float(value))
+    with pytest.raises(ValueError, match=f"{name} must "):
+        optimizer.load_state_dict(saved)
+    assert optimizer.param_groups[1][name].isfinite()
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,21 @@ def clear(groups: list[Group], names: Iterable[str]) -> None:
                 group[name] = torch.full_like(group[name], _start(group, name))
 
 
+def check(groups: list[Group], names: Iterable[str]) -> None:
+    """Raise ValueError for a number that is none, or a d that is not positive. The host waits."""
+    for group in groups:
+        for name in names:
+            if not group[name].is_meta:
+                _require_valid(name, float(group[name]))
+
+
+def _require_valid(name: str, value: float) -> None:
+    if name in DISTANCES:
+        require(0 < value < math.inf, name, value, "(0, inf)")
+    elif math.isnan(value):
+        raise ValueError(f"{name} must be a number, got {value}")
+
+
 def _start(group: Group, name: str) -> float:
     return group["d0"] if name in DISTANCES else 0.0
 
@@ -94,14 +109,13 @@ class ByHand:
                     f'{cls} computes group["{name}"] anew in every step and would not use what was '
                     f"written there; set {self.made[name]} instead"
                 )
-            known = [value for value in written if not isinstance(value, Tensor)]
-            if name in DISTANCES:
-                for value in known:
-                    require(0 < value < math.inf, name, value, "(0, inf)")
+            known = [v for v in written if not isinstance(v, Tensor) or v.device.type == "cpu"]
+            for value in known:
+                _require_valid(name, float(value))
             if any(value != known[0] for value in known):
                 raise ValueError(
                     f"{name} must be the same in all groups, as they share one estimate; "
-                    f"got {', '.join(map(str, known))}"
+                    f"got {', '.join(str(float(value)) for value in known)}"
                 )
             self._give(groups, name, written[0])
 

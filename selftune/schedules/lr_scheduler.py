@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any, Literal
 from weakref import WeakKeyDictionary, ref
@@ -31,8 +32,8 @@ class ScheduleLR(LRScheduler):
     on_mismatch: what to do when the given schedule or peaks differ from those of the checkpoint,
         or a peak from that of an earlier scheduler of the same optimizer: "error"; "given", to go
         on with the new ones from the saved step; or "saved", to go back to the old ones. The last
-        two warn. A learning rate that is written into a group in mid-run lasts until the next
-        `step()`, which warns once.
+        two warn. A learning rate that is written into a group of a loaded optimizer counts as a
+        given peak; one that is written in mid-run lasts until the next `step()`, which warns once.
     """
 
     def __init__(
@@ -57,9 +58,15 @@ class ScheduleLR(LRScheduler):
         self.schedule = schedule
         self.on_mismatch = on_mismatch
         self._resumed = False  # since the last step
+        self._held: list[float] = []  # what the groups had at that step, if it was not ours
         self._warned = True  # torch makes the first step in the constructor
-        if last_epoch == -1 and isinstance(optimizer, Optimizer):
+        # The lr of groups with a peak, before this scheduler; None where one of ours had left it.
+        self._found: list[Any] = []
+        self._alone = not hasattr(optimizer.step, "_wrapped_by_lr_sched")
+        self._late = bool(optimizer.state) or getattr(optimizer, "_opt_called", False)
+        if last_epoch == -1:
             self._compare_with_written(optimizer)
+            self._found = _left_by_others(optimizer)
         super().__init__(optimizer, last_epoch)
         self._warned = False
         mine = ref(self)
@@ -74,6 +81,8 @@ class ScheduleLR(LRScheduler):
     def step(self, epoch: int | None = None) -> None:
         if epoch is None and not self._warned:
             self._notice_other_lrs()
+            self._notice_other_peaks()
+            self._found = []
         self._resumed = False
         super().step(epoch)
 
@@ -81,16 +90,17 @@ class ScheduleLR(LRScheduler):
         groups = self.optimizer.param_groups
         for late in groups[len(self.base_lrs) :]:
             self.base_lrs.append(late.setdefault("initial_lr", late["lr"]))
-        multiplier = self.schedule(self.last_epoch)
+        multiplier = self.schedule(max(0, self.last_epoch))  # -1: later in a SequentialLR
         lrs = [base * multiplier for base in self.base_lrs]
         _written[self.optimizer] = list(zip(groups, lrs, strict=False))
         return lrs
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
-        for name in ("on_mismatch", "_resumed", "_warned"):
+        for name in ("on_mismatch", "_resumed", "_held", "_warned", "_found", "_alone", "_late"):
             del state[name]
-        return {**state, "schedule": self.schedule.to_dict()}
+        lrs = _plain([group["lr"] for group in self.optimizer.param_groups])
+        return {**state, "schedule": self.schedule.to_dict(), "lrs": lrs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where the saved scheduler was, and write its learning rates into the groups.
@@ -108,7 +118,7 @@ class ScheduleLR(LRScheduler):
                 f"{len(groups)}: build the same groups before loading"
             )
         late = [group.get("initial_lr", group["lr"]) for group in groups[len(self.base_lrs) :]]
-        peaks = [*self.base_lrs, *late]
+        peaks = self._with_given([*self.base_lrs, *late], state_dict, saved)
         differences = []
         # What a schedule carries besides its numbers, like diagnostics, is not compared.
         if saved.to_dict() != self.schedule.to_dict():
@@ -124,14 +134,18 @@ class ScheduleLR(LRScheduler):
         if differences:
             self._say("; ".join(differences), stacklevel=3)
         back = differences and self.on_mismatch == "saved"
+        self._found = []
         super().load_state_dict(
             {
-                **state_dict,
+                **{name: value for name, value in state_dict.items() if name != "lrs"},
                 "schedule": saved if back else self.schedule,
                 "base_lrs": peaks if differences and not back else saved_peaks,
             }
         )
         self._resumed = True
+        lrs, own = state_dict.get("lrs", ()), state_dict["_last_lr"]
+        # In torch's SequentialLR it is another scheduler that wrote the groups'.
+        self._held = [] if differences or not any(map(_differ, lrs, own)) else lrs
         self._write_lrs()
 
     def _write_lrs(self) -> None:
@@ -140,7 +154,9 @@ class ScheduleLR(LRScheduler):
         for group, peak in zip(groups, self.base_lrs, strict=False):
             group["initial_lr"] = peak.clone() if isinstance(peak, Tensor) else peak
         self._last_lr = self.get_lr()
-        for group, lr in zip(groups, self._last_lr, strict=True):
+        lrs = self._held or self._last_lr
+        _written[self.optimizer] = list(zip(groups, lrs, strict=False))
+        for group, lr in zip(groups, lrs, strict=True):
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(lr)
             else:
@@ -160,6 +176,35 @@ class ScheduleLR(LRScheduler):
                 )
                 if self.on_mismatch == "given":
                     group["initial_lr"] = lr.clone() if isinstance(lr, Tensor) else lr
+
+    def _with_given(
+        self, peaks: list[Any], state_dict: dict[str, Any], saved: Schedule
+    ) -> list[Any]:
+        """The peaks, and learning rates that callers wrote into groups of a loaded optimizer."""
+        step, given = state_dict["last_epoch"], list(peaks)
+        for i, (lr, peak) in enumerate(zip(state_dict.get("lrs", ()), peaks, strict=False)):
+            group = self.optimizer.param_groups[i]
+            if _is_known(self.optimizer, i):  # loaded before this scheduler was made, or never
+                present = self._found[i] if i < len(self._found) and self._alone else None
+            else:
+                present = group["lr"]
+            # The optimizer may have been saved a step before its scheduler, or after it.
+            near = (max(0, t) for t in (step - 1, step, step + 1))
+            known = [lr, peak, *(peak * saved(t) for t in near)]
+            if present is not None and all(_differ(present, each) for each in known):
+                given[i] = present
+        return given
+
+    def _notice_other_peaks(self) -> None:
+        for number, (lr, peak) in enumerate(zip(self._found, self.base_lrs, strict=False)):
+            if self._late and lr is not None and _differ(lr, peak):
+                warnings.warn(
+                    f"the lr of group {number} was {float(lr)} when this ScheduleLR was made, and "
+                    f"the peak that it goes on from is {float(peak)}, an earlier scheduler's: for "
+                    'another one, write it into the group\'s "initial_lr" too',
+                    stacklevel=3,
+                )
+                return
 
     def _notice_other_lrs(self) -> None:
         for number, group in enumerate(self.optimizer.param_groups):
@@ -181,15 +226,29 @@ class ScheduleLR(LRScheduler):
         warnings.warn(f"{message}; {ones}", stacklevel=stacklevel)
 
 
+def _left_by_others(optimizer: Optimizer) -> list[Any]:
+    return [
+        copy.deepcopy(group["lr"])
+        if "initial_lr" in group and not _is_known(optimizer, i)
+        else None
+        for i, group in enumerate(optimizer.param_groups)
+    ]
+
+
+def _is_known(optimizer: Optimizer, number: int) -> bool:
+    """Whether a scheduler of ours has written into this very group."""
+    written = _written.get(optimizer, [])
+    return number < len(written) and written[number][0] is optimizer.param_groups[number]
+
+
 def _was_written(optimizer: Optimizer, number: int) -> bool:
     """Whether a group's lr is another than what the last scheduler wrote into it."""
-    written, group = _written.get(optimizer, []), optimizer.param_groups[number]
-    if number >= len(written) or written[number][0] is not group:
+    if not _is_known(optimizer, number):
         return False
-    lr = group["lr"]
+    lr = optimizer.param_groups[number]["lr"]
     if isinstance(lr, Tensor) and lr.device.type != "cpu":
         return False  # to read it would wait for the device
-    return _differ(lr, written[number][1])
+    return _differ(lr, _written[optimizer][number][1])
 
 
 def _differ(one: Any, other: Any) -> bool:

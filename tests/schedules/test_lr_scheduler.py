@@ -270,6 +270,8 @@ def resumed_in(order: str, saved_optimizer, saved, lr: float = 0.5, **options) -
             scheduler = ScheduleLR(optimizer, linear(10), **options)
         elif action == "o":
             optimizer.load_state_dict(copy.deepcopy(saved_optimizer))
+        elif action == "w":  # the caller writes another lr
+            optimizer.param_groups[0]["lr"] = 0.05
         elif scheduler is not None:
             scheduler.load_state_dict(copy.deepcopy(saved))
     assert scheduler is not None
@@ -305,6 +307,62 @@ def test_another_lr_at_resume_is_taken_if_that_is_said(on_mismatch, peak, order,
     with pytest.warns(UserWarning, match=f"going on with the {on_mismatch} one"):
         scheduler = resumed_in(order, *saved_run, lr=0.05, on_mismatch=on_mismatch)
     assert run(scheduler, 2) == pytest.approx([peak * linear(10)(4), peak * linear(10)(5)])
+
+
+@pytest.mark.parametrize("order", ["owsl", "sowl"])
+def test_an_lr_written_into_a_loaded_optimizer_is_a_given_peak(order, saved_run):
+    with pytest.raises(ValueError, match=r"are \[0.5, 1.0\]; the given ones are \[0.05, 1.0\]"):
+        resumed_in(order, *saved_run)
+    with pytest.warns(UserWarning, match="going on with the given one"):
+        scheduler = resumed_in(order, *saved_run, on_mismatch="given")
+    assert run(scheduler, 1) == pytest.approx([0.05 * linear(10)(4)])
+
+
+def test_an_lr_written_after_another_packages_scheduler_is_remarked_on_once():
+    optimizer = one_weight()
+    run(torch.optim.lr_scheduler.StepLR(optimizer, 2), 3)
+    optimizer.param_groups[0]["lr"] = 0.03
+    scheduler = ScheduleLR(optimizer, linear(10))
+    with pytest.warns(UserWarning, match=r'group 0 was 0.03 .*peak .* is 0.5.*"initial_lr" too'):
+        run(scheduler, 1)
+    run(scheduler, 1)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("steps", [2, 5])
+def test_a_sequence_of_torchs_resumes_without_a_word(order, first, steps):
+    def built(optimizer):
+        parts = [
+            lambda: torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, total_iters=3),
+            lambda: ScheduleLR(optimizer, linear(10)),
+        ]
+        made = [part() for part in (parts[::-1] if first else parts)]
+        return torch.optim.lr_scheduler.SequentialLR(optimizer, made, milestones=[3])
+
+    def lrs(optimizer, scheduler, steps):
+        found = []
+        for _ in range(steps):
+            optimizer.step()
+            scheduler.step()
+            found.append(optimizer.param_groups[0]["lr"])
+        return found
+
+    twin, optimizer, scheduler = one_weight(), one_weight(), None
+    uninterrupted = built(twin)
+    lrs(twin, uninterrupted, steps)
+    saved = copy.deepcopy((twin.state_dict(), uninterrupted.state_dict()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for action in order:
+            if action == "s":
+                scheduler = built(optimizer)
+            elif action == "o":
+                optimizer.load_state_dict(saved[0])
+            elif scheduler is not None:
+                scheduler.load_state_dict(saved[1])
+        assert optimizer.param_groups[0]["lr"] == twin.param_groups[0]["lr"]
+        assert lrs(optimizer, scheduler, 4) == lrs(twin, uninterrupted, 4)
 
 
 def test_another_number_of_groups_is_one_clear_error(saved_run):

@@ -97,6 +97,9 @@ class _Plan:
     _definitions: dict[str, dict[str, Any]] = field(init=False)
 
     def __post_init__(self) -> None:
+        for what, given in (("schedules", self.schedules), ("averages", self.averages)):
+            if not isinstance(given, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ValueError(f"{what} are given by name, as {{'a': ...}}; got {given!r}")
         if not self.schedules:
             raise ValueError("an ablation needs at least one schedule, got none")
         for name, schedule in self.schedules.items():
@@ -176,12 +179,16 @@ class _Plan:
         return schedule * transfer_lr(1.0, self.schedules[self.tuned_with], schedule)
 
     def _metrics(self, returned: float | Mapping[str, float]) -> dict[str, float]:
-        metrics = dict(returned) if isinstance(returned, Mapping) else {NONE: float(returned)}
         wanted = [NONE, *self.averages]
-        if list(metrics) != wanted:
+        try:
+            metrics = dict(returned) if isinstance(returned, Mapping) else {NONE: float(returned)}
+        except (TypeError, ValueError):
+            metrics = None
+        if metrics is None or list(metrics) != wanted:
+            got = repr(returned) if metrics is None else ", ".join(metrics)
             raise ValueError(
                 f"train must return run.judge(evaluate), a metric for {', '.join(wanted)}; "
-                f"got {', '.join(metrics)}"
+                f"got {got}"
             )
         return metrics
 

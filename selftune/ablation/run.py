@@ -22,16 +22,16 @@ class Run:
     """One run of a training function: its schedule and seed, with averages and recorders beside it.
 
     schedule: multipliers of the learning rate, for as many steps as are to be made.
-    seed: for the model, the order of the data, and all else that is random; that it was asked for
-        is noticed.
+    seed: for the model, the order of the data, and all else that is random.
+    That they were asked for is noticed.
     """
 
     def __init__(
         self, schedule: Schedule, seed: int, averages: Mapping[str, Profile], record: bool
     ) -> None:
         assert schedule.total_steps is not None, "ablate refuses schedules without an end"
-        self.schedule, self._seed = schedule, seed
-        self.seed_was_read = False
+        self._schedule, self._seed = schedule, seed
+        self.schedule_was_read = self.seed_was_read = False
         self.total_steps = schedule.total_steps
         self.recorder: GradientNorms | None = None
         self._profiles, self._record = averages, record
@@ -39,6 +39,11 @@ class Run:
         self._averages: dict[str, WeightAverage] = {}
         self._scheduler: ScheduleLR | None = None
         self._optimizer_steps = 0  # calls, also of steps that were skipped
+
+    @property
+    def schedule(self) -> Schedule:
+        self.schedule_was_read = True
+        return self._schedule
 
     @property
     def seed(self) -> int:
@@ -84,7 +89,12 @@ class Run:
     def require_whole(self) -> None:
         """Raise ValueError if the schedule was not followed from its first step to its last."""
         if self._scheduler is None:
-            return  # nothing is known of the run
+            if not self.schedule_was_read:
+                raise ValueError(
+                    "train must call run.start(model, optimizer), or follow run.schedule: it did "
+                    "neither, and trained with every schedule alike"
+                )
+            return  # nothing else is known of the run
         made, wanted = self._scheduler.last_epoch, self.total_steps
         if made == 0:
             raise ValueError(

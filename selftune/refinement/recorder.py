@@ -170,6 +170,8 @@ class GradientNorms:
             self._records = [record for record in self._records if record[0] % self._every == 0]
 
     def _resume(self, log: NormLog) -> None:
+        if not isinstance(log, NormLog):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"log must be a NormLog, as NormLog.load(path) gives; got {log!r}")
         missing = [name for name in self._names if name not in log.norms]
         if missing or log.lrs is None:
             raise ValueError(f"the log to go on with has no {', '.join(missing) or 'lr'}")

@@ -121,7 +121,7 @@ def test_one_seed_gives_no_interval_and_no_verdict():
 
 def test_a_run_that_diverged_is_shown_and_compared_with_nothing(tmp_path):
     def train(run: Run) -> float:
-        return math.nan if run.seed == 1 and run.schedule(T) == 1 else run.seed + 1.0
+        return math.nan if run.schedule(T) == 1 and run.seed == 1 else run.seed + 1.0
 
     for _ in range(2):  # made, and read back
         table = ablate(train, SCHEDULES, out=tmp_path)
@@ -242,10 +242,10 @@ def test_two_ablations_do_not_write_into_one_folder(tmp_path):
     def train(run: Run) -> float:
         with pytest.raises(ValueError, match=r"outcomes\.jsonl is being written by another"):
             ablate(lambda run: 0.0, SCHEDULES, seeds=1, out=tmp_path)
-        return 1.0
+        return 1.0 + run.schedule(0)
 
     table = ablate(train, SCHEDULES, seeds=1, out=tmp_path)
-    assert [cell.values for cell in table.cells] == [(1.0,), (1.0,)]
+    assert [cell.values for cell in table.cells] == [(2.0,), (2.0,)]
     again = ablate(lambda run: math.nan, SCHEDULES, seeds=1, out=tmp_path)
     assert again == table
 
@@ -368,6 +368,8 @@ def test_the_example_compares_schedules_on_real_images(tmp_path):
             {"schedules": {"refined": linear(T)}, "refine_from": "refined"},
             "'refined' is the name of the refined schedule",
         ),
+        ({"schedules": [linear(T)]}, "schedules are given by name"),
+        ({"averages": [Tail()]}, "averages are given by name"),
         ({"seeds": 0}, "seeds must be at least one"),
         ({"seeds": [1, 1]}, "all different"),
         ({"seeds": 2.5}, "seeds must be whole numbers, or how many, got 2.5"),
@@ -385,6 +387,17 @@ def test_what_cannot_be_compared_gives_one_clear_error(options, message, tmp_pat
 def test_train_must_judge_at_every_average():
     with pytest.raises(ValueError, match=r"must return run.judge.* for none, tail; got none"):
         ablate(lambda run: 1.0, SCHEDULES, AVERAGES)
+
+
+@pytest.mark.parametrize("returned", [None, [1.0], "low"])
+def test_train_must_return_a_metric(returned):
+    with pytest.raises(ValueError, match=r"must return run.judge.* for none; got"):
+        ablate(lambda run: returned, SCHEDULES, seeds=1)
+
+
+def test_a_schedule_that_train_does_not_use_is_noticed():
+    with pytest.raises(ValueError, match=r"or follow run.schedule: it did neither"):
+        ablate(lambda run: float(run.seed), SCHEDULES)
 
 
 def test_train_must_start_a_run_whose_norms_are_recorded():
@@ -447,8 +460,8 @@ def test_a_run_that_diverged_may_stop_early():
 
 def test_a_seed_that_nothing_reads_is_noticed_where_there_are_several():
     with pytest.raises(ValueError, match=r"never read run\.seed: seed the model"):
-        ablate(lambda run: 1.0, SCHEDULES)
-    assert ablate(lambda run: 1.0, SCHEDULES, seeds=1).seeds == (0,)
+        ablate(lambda run: run.schedule(1), SCHEDULES)
+    assert ablate(lambda run: run.schedule(1), SCHEDULES, seeds=1).seeds == (0,)
 
 
 def test_seeds_that_make_no_difference_are_remarked_on():

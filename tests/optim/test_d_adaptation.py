@@ -12,6 +12,8 @@ from problems import Valley
 
 from selftune.optim import DAdaptAdam, DAdaptSGD
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* finds its own step size")  # at any lr
+
 DAdapt = DAdaptSGD | DAdaptAdam
 CLASSES = [DAdaptSGD, DAdaptAdam]
 every_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)

@@ -19,7 +19,10 @@ from torch import Tensor
 from selftune import optim
 
 # Some runs have a schedule that decays, which averaging methods remark on.
-pytestmark = pytest.mark.filterwarnings("ignore:.* averages in the place of a decaying")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.* averages in the place of a decaying"),
+    pytest.mark.filterwarnings("ignore:.* finds its own step size"),  # at any lr
+]
 
 STEPS = 100
 

@@ -14,6 +14,8 @@ from problems import Valley
 from selftune.optim import Prodigy
 from selftune.optim.engine.packing import LARGE
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* finds its own step size")  # at any lr
+
 STEPS = 60
 seeds = st.integers(0, 1000)
 scales = st.integers(-30, 30).map(lambda k: 2.0**k)  # exact: only exponents change

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from selftune.optim import ScheduleFreePlus
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* finds its own step size")  # at any lr
+
 
 def parameter(value: float = 0.0) -> Tensor:
     return torch.full((2,), value, dtype=torch.float64, requires_grad=True)

@@ -24,6 +24,12 @@ def built(build: Build, model: nn.Module, num_steps: int) -> Built:
     optimizer, scheduler, weights = result = cast(Built, tuple(made))
     if not _is_optimizer(optimizer):
         raise TypeError(f"{name} returned {_kind(optimizer)} for an optimizer; {WANTED}")
+    own = set(map(id, model.parameters()))
+    if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
+        raise TypeError(
+            f"{name} returned an optimizer that holds none of the model's parameters; make it of "
+            "those of the model that it is given"
+        )
     if scheduler is not None:
         if not callable(getattr(scheduler, "step", None)):
             raise TypeError(f"{name} returned {_kind(scheduler)} for a scheduler; {WANTED}")
@@ -33,6 +39,16 @@ def built(build: Build, model: nn.Module, num_steps: int) -> Built:
                 f"{name} returned a {type(scheduler).__name__}, whose step needs {needed[0]}: a "
                 "scheduler here is told nothing but that a step was taken; choose one of the step"
             )
+        driven = getattr(scheduler, "optimizer", None)
+        groups = driven.param_groups if isinstance(driven, torch.optim.Optimizer) else []
+        if groups and not {*map(id, groups)} & {*map(id, optimizer.param_groups)}:
+            raise TypeError(f"{name} returned a scheduler of another optimizer than it returned")
+    if weights is None and getattr(optimizer, "averages", False):
+        raise TypeError(
+            f"{name} returned no evaluation weights, and {type(optimizer).__name__} is judged at "
+            "an average; return optimizer.evaluation_weights, or contextlib.nullcontext to judge "
+            "it where it trains"
+        )
     if weights is not None and (
         hasattr(type(weights), "__enter__") or isinstance(weights, torch.Tensor)
     ):

@@ -1,18 +1,20 @@
 """What is said of a method that cannot be used, before anything runs."""
 
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 import torch
 from builds import sgd, sgd_judged_where_it_trains
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 from trials import TRIAL
 
 from eval import first_try
 from eval.first_try import refuse_unusable, tried
 from eval.snapshot import Snapshot
 from eval.user_code import Reference
+from selftune.optim import ScheduleFreeAdamW
 
 
 def adam(model):
@@ -64,6 +66,18 @@ def schedule_for_scheduler(model, num_steps):
     return adam(model), lambda step: 1.0, None
 
 
+def optimizer_of_a_copy(model, num_steps):
+    return adam(deepcopy(model)), None, None
+
+
+def scheduler_of_another_optimizer(model, num_steps):
+    return adam(model), StepLR(adam(model), 1), None
+
+
+def average_without_weights(model, num_steps):
+    return ScheduleFreeAdamW(model.parameters()), None, None
+
+
 def one_argument(model):
     return adam(model), None, None
 
@@ -85,6 +99,9 @@ def exits(model, num_steps):
         (weights_without_a_context, "evaluation weights returned None; it must return a context"),
         (state_for_weights, "for its evaluation weights; return a function that returns a con"),
         (schedule_for_scheduler, "returned a function for a scheduler"),
+        (optimizer_of_a_copy, "an optimizer that holds none of the model's parameters"),
+        (scheduler_of_another_optimizer, "a scheduler of another optimizer than it returned"),
+        (average_without_weights, "no evaluation weights, and ScheduleFreeAdamW is judged at an"),
         (one_argument, "takes 1 positional argument but 2 were given"),
         (exits, "SystemExit: no licence"),
     ],

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from contract import every_class
+from contract import every_class, without_code_generator
 from torch import Tensor
 from torch._dynamo.utils import counters
 
@@ -189,6 +189,33 @@ def test_gradients_of_several_types_take_a_kernel_each():
         p.grad = torch.ones(LARGE, dtype=dtype)
     optimizer.step()
     torch.testing.assert_close(params[0], params[1])
+
+
+@pytest.mark.skipif(not hasattr(Tensor, "grad_dtype"), reason="gradients have their tensors' type")
+def test_gradients_may_take_another_type_between_steps():
+    found = []
+    for compile in (False, True):
+        p = torch.linspace(-1, 1, 7).requires_grad_()
+        p.grad_dtype = None
+        optimizer = optim.ScheduleFreeSGD([p], lr=0.1, compile=compile)
+        for dtype in (torch.bfloat16, torch.float32):
+            p.grad = torch.full((7,), 1 / 3, dtype=dtype)
+            optimizer.step()
+        found.append(p)
+    torch.testing.assert_close(*found)
+
+
+def test_a_short_pack_sees_nothing_of_the_one_before(monkeypatch):
+    without_code_generator(monkeypatch)
+    sizes = [65_000] * 4 + [5_000]  # one pack of the first four, and one of the last
+    assert 4 * sizes[0] < packing.PACK_ON_CPU < sum(sizes)
+    found = []
+    for compile in (False, True):
+        params = [torch.linspace(1, 2, n).requires_grad_() for n in sizes]
+        optimizer = optim.DoG(params, compile=compile)
+        take_steps(optimizer, 3)
+        found.append([*params, optimizer.param_groups[0]["r_bar"]])
+    torch.testing.assert_close(*found)
 
 
 def test_states_elsewhere_are_refused_as_on_the_list_path():
@@ -387,6 +414,8 @@ def test_a_compiler_that_fails_later_gives_the_list_path_from_then_on(monkeypatc
                 take_steps(optimizer)
         else:
             take_steps(optimizer)
+        state = optimizer.state[params[0]]
+        state["exp_avg"] = state["exp_avg"].clone()  # the next step looks at everything anew
         take_steps(optimizer)
         assert {optimizer.state[p]["step"] for p in params} == {4}
         ends.append(params)

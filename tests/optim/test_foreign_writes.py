@@ -462,6 +462,7 @@ def test_d_does_not_grow_by_a_load(make):
     before = float(optimizer.param_groups[0]["d"])
     rest(model, optimizer)
     assert float(optimizer.param_groups[0]["d"]) == before
+    assert float(optimizer.param_groups[0]["d_numerator"]) == 0  # its sum begins anew
     fit(model, optimizer, 3)
     assert float(optimizer.param_groups[0]["d"]) <= 3 * before
 
@@ -475,3 +476,30 @@ def test_d_does_not_run_away_under_a_constraint(make, constrain):
     fit(model, optimizer, 100, then=lambda: constrain(model))
     assert float(optimizer.param_groups[0]["d"]) < 10
     assert judged(model, optimizer).isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:parameters were written between the steps")
+@pytest.mark.parametrize("cls", [Prodigy, ScheduleFreeProdigy, DoG, LDoG, SelfTune])
+def test_a_constraint_does_not_take_the_place_of_the_first_weights(cls):
+    model = network()
+    optimizer = cls(model.parameters())
+    first = model[0].weight
+    fit(model, optimizer, 5, then=lambda: unit_rows(model))  # until it is known to be one
+    before = optimizer.state[first]["p0"].clone()
+    fit(model, optimizer, 5, then=lambda: unit_rows(model))
+    assert torch.equal(optimizer.state[first]["p0"], before)
+
+
+@pytest.mark.parametrize("make", [ScheduleFreeAdamW, SelfTune])
+def test_saving_while_other_weights_are_in_place_changes_nothing(make):
+    ends = []
+    for saves in (False, True):
+        model, optimizer = trained(make)
+        kept = copy.deepcopy(model)
+        copy_in_place(model, network(seed=1))
+        if saves:
+            optimizer.state_dict()
+        copy_in_place(model, kept)
+        fit(model, optimizer, 3)
+        ends.append(flat(model))
+    assert torch.equal(*ends)

@@ -16,6 +16,7 @@ import pytest
 import torch
 from contract import (
     CLASSES,
+    backward,
     every_class,
     every_optimizer,
     same,
@@ -184,6 +185,28 @@ def test_the_step_size_has_the_warm_up_of_the_method_in_it():
     optimizer = ScheduleFreeAdamW(weights(), lr=0.1, warmup_steps=10)
     train(optimizer, range(4))
     assert optimizer.step_size() == pytest.approx([0.04])
+
+
+@pytest.mark.parametrize("cls", [Prodigy, DAdaptAdam])
+def test_the_step_size_has_adams_bias_correction_in_it(cls):
+    optimizer = cls(weights(), betas=(0.9, 0.999), use_bias_correction=True)
+    train(optimizer, range(3))
+    d = float(optimizer.param_groups[0]["d"])
+    assert optimizer.step_size() == pytest.approx([d * (1 - 0.999**3) ** 0.5 / (1 - 0.9**3)])
+
+
+@every_learning
+def test_to_what_is_learnt_a_missing_gradient_is_one_of_zero(cls):
+    ends = []
+    for missing in (None, torch.zeros(3, 2, dtype=torch.float64)):
+        params = weights(torch.float64)
+        optimizer = cls(params)
+        train(optimizer, range(5))
+        backward(params, 5)
+        params[0].grad = missing
+        take_step(optimizer, torch.ones(()))
+        ends.append([float(optimizer.param_groups[0][name]) for name in cls.learns])
+    assert ends[0] == pytest.approx(ends[1], rel=1e-9)
 
 
 def test_a_wrapped_optimizer_has_its_bases_step_size():
@@ -424,6 +447,15 @@ def test_stages_of_a_pipeline_are_parts_that_have_to_be_told(container):
     build(SimpleNamespace(pp_enabled=True), optim.partitioned(Prodigy))
 
 
+def test_a_d_halved_in_place_in_every_group_is_halved_once():
+    params = weights()
+    optimizer = Prodigy(params[:2], d0=1e-3)
+    optimizer.add_param_group({"params": params[2:]})
+    for group in optimizer.param_groups:
+        group["d"].mul_(0.5)
+    assert [float(g["d"]) for g in optimizer.param_groups] == pytest.approx([5e-4, 5e-4])
+
+
 def test_making_an_optimizer_keeps_nothing_alive_that_its_caller_drops(monkeypatch):
     # Who made it is looked for among its callers once these are loaded.
     zero = ModuleType("torch.distributed.optim.zero_redundancy_optimizer")
@@ -452,7 +484,7 @@ def test_what_learns_from_each_element_alone_takes_flat_parts(monkeypatch):
 def test_losses_that_were_added_count_in_place_of_what_a_closure_returns():
     # A framework that accumulates gradients steps with the closure of the last micro-batch alone.
     parameters = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
-    given, added = (ScheduleFreePlus([p]) for p in parameters)
+    given, added = (ScheduleFreePlus([p], max_step_size=math.inf) for p in parameters)
     for p in parameters:
         p.grad = torch.full((3,), 0.5)
     given.step(loss=3.0)
@@ -466,13 +498,24 @@ def test_losses_that_were_added_count_in_place_of_what_a_closure_returns():
     assert torch.equal(*parameters)
 
 
+def test_a_loss_that_was_added_goes_with_the_gradients():
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer = ScheduleFreePlus([parameter])
+    optimizer.add_loss(3.0)
+    optimizer.zero_grad()
+    parameter.grad = torch.ones(3)
+    with pytest.raises(ValueError, match="needs the loss"):
+        optimizer.step()
+
+
 def test_a_loss_that_was_added_stays_what_it_was():
     parameter = torch.nn.Parameter(torch.ones(3))
-    optimizer, reference = ScheduleFreePlus([parameter]), torch.nn.Parameter(torch.ones(3))
+    reference = torch.nn.Parameter(torch.ones(3))
+    optimizer = ScheduleFreePlus([parameter], max_step_size=math.inf)
     loss = torch.tensor(3.0)
     optimizer.add_loss(loss)
     loss *= 2  # for a log, as fastai does
     parameter.grad = reference.grad = torch.full((3,), 0.5)
     optimizer.step()
-    ScheduleFreePlus([reference]).step(loss=3.0)
+    ScheduleFreePlus([reference], max_step_size=math.inf).step(loss=3.0)
     assert torch.equal(parameter, reference)

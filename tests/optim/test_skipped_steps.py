@@ -24,6 +24,7 @@ from contract import (
 )
 from torch import Tensor
 
+from selftune import optim
 from selftune.averaging import Polyak, WeightAverage
 from selftune.optim import (
     AdamW,
@@ -36,6 +37,7 @@ from selftune.optim import (
     ScheduleFreeSGD,
 )
 from selftune.optim.engine import skipped_steps
+from selftune.optim.optimizer import write
 
 
 @pytest.fixture(params=["host", "device"], autouse=True)
@@ -307,3 +309,38 @@ def test_the_warning_from_a_with_statement_points_at_it():
         with optimizer.evaluation_weights():
             pass
     assert [warning.filename for warning in reported] == [__file__]
+
+
+class Reciprocal(optim.Optimizer):
+    """Learns a number that is infinite where gradients cancel, and does nothing against it."""
+
+    learns = ("reciprocal",)
+
+    def __init__(self, params, lr=1.0, compile=False):
+        super().__init__(params, {"lr": lr, "compile": compile})
+
+    def check(self, group):
+        pass
+
+    def init_state(self, p, group):
+        return {"step": 0}
+
+    def advance(self, group, counts):
+        counts["step"] += 1
+        return {}
+
+    @staticmethod
+    def update(b):
+        return (b.grad.sum(),)
+
+    def estimate(self, *sums):
+        write(self.param_groups, reciprocal=1 / sums[0])
+
+
+def test_a_rules_number_that_is_not_finite_is_refused_for_it():
+    p = torch.ones(2, requires_grad=True)
+    optimizer = Reciprocal([p])
+    for gradient in ([1.0, 3.0], [1.0, -1.0]):
+        p.grad = torch.tensor(gradient)
+        optimizer.step()
+    assert float(optimizer.param_groups[0]["reciprocal"]) == 0.25

@@ -8,6 +8,7 @@ import torch
 from benchmarks import optimizer_step
 from benchmarks.traffic import words_moved
 from selftune import optim
+from selftune.optim.engine.cohorts import chunks
 
 # The compiler's own modules, when first imported.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")
@@ -18,6 +19,11 @@ def weights() -> list[torch.Tensor]:
     p = torch.randn(SIZE, requires_grad=True)
     p.grad = torch.randn(SIZE)
     return [p]
+
+
+def test_a_bucket_holds_no_more_elements_than_it_may_unless_one_tensor_has_them():
+    sizes = [3, 3, 3, 7, 1, 5, 6]
+    assert [sizes[part] for part in chunks(sizes, 6)] == [[3, 3], [3], [7], [1, 5], [6]]
 
 
 def test_fused_adamw_moves_seven_words():

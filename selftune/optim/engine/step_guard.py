@@ -41,7 +41,9 @@ def guarded(step: Callable[..., None]) -> Callable[..., None]:
 
 def guard_of(optimizer: Any) -> Guard:
     attributes: dict[str, Any] = optimizer.__dict__
-    return attributes.setdefault("_guard", Guard(optimizer))
+    if "_guard" not in attributes:
+        attributes["_guard"] = Guard(optimizer)
+    return attributes["_guard"]
 
 
 class Guard:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selftune.optim.engine.checkpoints import METHOD, copied, like
+from selftune.optim.engine.checkpoints import METHOD, copied, like, require_shape
 from selftune.optim.engine.cohorts import Bucket, Cohort, cohorts
 from selftune.optim.engine.collectives import plain, total
 from selftune.optim.engine.evaluation_weights import EvaluationWeights
@@ -264,6 +264,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         state = {i: base for i, base in of_base.items() if base}
         before = self.param_groups
         _require_same_base(self.base, state_dict["param_groups"])
+        _require_same_shapes([p for group in before for p in group["params"]], saved, state_dict)
         self.base.load_state_dict({**state_dict, "state": state})
         self.param_groups = self.base.param_groups
         for group, old in zip(self.param_groups, before, strict=True):
@@ -363,6 +364,14 @@ def _require_same_base(base: torch.optim.Optimizer, loaded: list[Group]) -> None
                 f"the loaded state is {what}, not of ScheduleFree around torch's {name}: a run "
                 "goes on with the base that it began with; to change it, load the model alone"
             )
+
+
+def _require_same_shapes(params: list[Tensor], saved: list[int], loaded: State) -> None:
+    for i, p in zip(saved, params, strict=False):  # torch says it if there are more or fewer
+        for name in ("x", "z"):
+            value = loaded["state"].get(i, {}).get(OWN + name)
+            if value is not None:
+                require_shape(value, p, name, f"parameter {i}")
 
 
 def _check(group: Group) -> None:

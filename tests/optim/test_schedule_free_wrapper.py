@@ -449,3 +449,18 @@ def test_the_state_of_another_base_is_refused_and_changes_nothing(theirs):
     with pytest.raises(ValueError, match="not of ScheduleFree around torch's AdamW"):
         optimizer.load_state_dict(other.state_dict())
     assert same(snapshot(optimizer, params), before)
+
+
+def test_a_state_of_another_shape_is_named_when_it_is_loaded_and_changes_nothing():
+    def trained(rows: int) -> ScheduleFree:
+        p = torch.nn.Parameter(torch.ones(rows, 2))
+        optimizer = ScheduleFree(torch.optim.SGD([p], lr=0.1))
+        p.grad = torch.ones_like(p)
+        optimizer.step()
+        return optimizer
+
+    optimizer = trained(3)
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(ValueError, match=r"'x' of parameter 0 has the shape \(4, 2\).* \(3, 2\)"):
+        optimizer.load_state_dict(trained(4).state_dict())
+    assert str(optimizer.state_dict()) == str(before)

@@ -1,4 +1,4 @@
-"""SelfTune: orthogonalized momentum, steps from the distance travelled, an average to judge by."""
+"""SelfTune: orthogonalized momentum, steps as long as they help the average, which is judged."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from selftune.optim.optimizer import (
     Optimizer,
     State,
     Write,
+    clear,
     lr_of,
     orthogonalized_parts,
     put,
     require_whole,
+    write,
 )
 from selftune.tensor_list import TensorList
 
@@ -26,16 +28,18 @@ MOMENTUM = 0.9
 BETA2 = 0.99  # of the second moment of vectors, as of Adam's
 LONG = 0.999  # decay of the long average of a tensor's squared gradient norm
 SMALL = 10  # steps shrink once gradients are below a tenth of their usual size
-DISTANCE_SHARE = 0.35
 AVERAGING_POWER = 8  # the average weighs step t by about t^8: its window is a ninth of the run
-# The root mean square of a vector's direction where gradients are noise: the 2-norm of the weights
-# with which Nesterov momentum of .9 sums them.
-SIZE_OF_NOISE = 0.27
+# The cost of the step size may be this share of what travelling on is worth.
+COST_SHARE = 0.7
+# A gain below this share of the largest one so far does not call for longer steps.
+NEGLIGIBLE = 0.03
+# The step size changes at most as ((t + 40) / 40)^3 or the inverse: twofold in 10 steps at first.
+GROWTH, SLOWNESS = 3, 40
 # Matrices of more rows than this times their columns, or the reverse, are tables of vectors
 # (embeddings) or nearly vectors, which have few directions to make equal.
 LARGEST_ASPECT = 8
-# Per tensor: its largest distance from p0; its squared gradient norm, the last and two averages.
-NUMBERS = ("distance", "latest_grad_sq", "grad_sq", "usual_grad_sq")
+# Per tensor: its squared gradient norm, the last one and two averages.
+NUMBERS = ("latest_grad_sq", "grad_sq", "usual_grad_sq")
 # Added to roots of second moments, which float32 rounds to zero from about here on.
 TINY = 1e-18
 
@@ -56,34 +60,40 @@ class SelfTune(Optimizer):
     of their averages over 10 and 1,000 steps, where that is below 1: steps end when gradients do,
     as they do by Adam's eps, but at any scale of the loss.
 
-    Step sizes eta = sqrt(lr * c r / sqrt(t)), for each tensor: halfway, in the logarithm, between
-    the prior lr and the step of Ivgi et al., DoG is SGD's Best Friend, 2023, L-DoG,
-    https://arxiv.org/abs/2302.12022, for directions of unit size. r is the largest distance from
-    its start that the tensor has had, in units of the norm of u, and at least lr; c = .35. (The
-    norm of a vector's u is taken to be what it is where gradients are noise.)
-
     The model is judged at x, the average of all iterates in which that of step t counts about t^8,
     Shamir & Zhang, Stochastic Gradient Descent for Non-smooth Optimization, 2013,
     https://arxiv.org/abs/1212.1824: it takes the place of a decaying learning rate at any length
     of the run. Move to it with `eval()`, `evaluation_weights()` or `attach`.
 
-    lr: the prior of the step size. Steps depend on its square root where r is a way that the
-        problem asks for, and are proportional to it where r comes from noise.
+    The step size eta is one number for all tensors, learnt from two inner products with the
+    gradient g at the iterate p, each averaged with the weights of x:
+      cost = <g, p - x>: how much the loss at p exceeds that at x, to first order. It is negative
+        while p runs ahead of x downhill and positive once p jumps about x;
+      gain = |<g, p0 - x>|: what the way from the start p0 still earns or loses. With its sign it
+        is the numerator of D-Adaptation and Prodigy.
+    Steps become longer while the cost is below .7 of the gain and shorter while it is above:
+      log eta += 3 / (t + 40) * (.7 gain - cost) / (|cost| + .7 gain + .02 largest gain so far).
+    The scale of the loss cancels. No equation but the averages is taken from elsewhere.
+
+    lr: the first step size; eta is a multiple of lr, so that groups may differ and schedules apply.
+        Ten times more or less is made up for within 20 to 100 steps.
     weight_decay: decoupled, times eta, for matrices and vectors alike. Without it, normalized
         directions go on growing the weights of a network that has learnt its training set.
-    The steps do not depend on the scale of the loss. State: x, p0 and `exp_avg` (m), 3 words per
-    parameter, with `exp_avg_sq` 4 for vectors; four numbers per tensor. `compile=True` compiles
-    the steps of vectors.
+    State: x, p0 and `exp_avg` (m), 3 words per parameter, with `exp_avg_sq` 4 for vectors; three
+    numbers per tensor; in the groups `log_scale`, which is log(eta / lr), its companions `cost`,
+    `gain` and `largest_gain`, and `t`, 0-d tensors on the device. `compile=True` compiles the
+    steps of vectors.
 
     Raises ValueError for parameters of FullyShardedDataParallel, which cuts and merges tensors.
     """
 
     always = DECOUPLED
+    learns = ("log_scale", "cost", "gain", "largest_gain", "t")
 
     def __init__(
         self,
         params: ParamsT,
-        lr: float | Tensor = 0.01,
+        lr: float | Tensor = 0.003,
         weight_decay: float = 0.05,
         compile: bool = False,
     ) -> None:
@@ -110,40 +120,50 @@ class SelfTune(Optimizer):
     def advance(self, group: Group, counts: State) -> State:
         counts["step"] += 1
         step, rows, columns = (counts[name] for name in ("step", "rows", "columns"))
-        scale = math.sqrt(max(1.0, rows / columns)) if rows else 1.0
         return {
             "spectral": rows > 0,
             "lr": lr_of(group),
-            "dog": DISTANCE_SHARE / math.sqrt(step),
-            "scale": scale,
-            "unit": scale * math.sqrt(min(rows, columns))
-            if rows
-            else SIZE_OF_NOISE * math.sqrt(columns),
+            "scale": math.sqrt(max(1.0, rows / columns)) if rows else 1.0,
             "momentum_correction": 1 - MOMENTUM**step,
             "bias_correction": 1 - BETA2**step,
             "usual_correction": 1 - LONG**step,
             "c": (AVERAGING_POWER + 1) / (AVERAGING_POWER + step),
         }
 
-    def prepare(self, *sums: Tensor) -> None:
+    @staticmethod
+    def measure(b: Bucket) -> tuple[Tensor, Tensor]:
+        return b.grad.dot(b.param.sub(b.x)), b.grad.dot(b.p0.sub(b.x))
+
+    def prepare(self, cost: Tensor, gain: Tensor) -> None:
+        self._learn_step_size(cost, gain)
         # Norms of whole tensors, where `measure` gives sums over buckets.
-        for b, squares in self.squared_norms(lambda b: [b.param.sub(b.p0), b.grad]):
-            distance_sq, grad_sq = squares
-            distance = TensorList(distance_sq.sqrt().unbind()).maximum_(b.distance)
-            self.measured(b.distance, distance)
+        for b, (grad_sq,) in self.squared_norms(lambda b: [b.grad]):
             # They are compared with each other only: where one overflows, a large number serves.
             grad_sq = grad_sq.clamp(max=torch.finfo(grad_sq.dtype).max / SMALL)
             self.measured(b.latest_grad_sq, TensorList(grad_sq.unbind()))
+
+    def _learn_step_size(self, cost: Tensor, gain: Tensor) -> None:
+        group = self.param_groups[0]
+        t = group["t"] + 1
+        c = (AVERAGING_POWER + 1) / (AVERAGING_POWER + t)
+        cost = group["cost"].lerp(cost.to(t), c)
+        gain = group["gain"].lerp(gain.to(t), c)
+        largest_gain = torch.maximum(group["largest_gain"], gain.abs())
+        worth = COST_SHARE * gain.abs()
+        usual = cost.abs() + worth + COST_SHARE * NEGLIGIBLE * largest_gain
+        change = torch.where(usual > 0, (worth - cost) / usual, 0)
+        log_scale = group["log_scale"] + GROWTH / (t + SLOWNESS) * change
+        learnt = {"cost": cost, "gain": gain, "largest_gain": largest_gain, "t": t}
+        write(self.param_groups, log_scale=log_scale, **learnt)
 
     @staticmethod
     def update(b: Bucket) -> tuple[()]:
         b.exp_avg.lerp_(b.grad, 1 - MOMENTUM)
         ahead = b.grad.lerp(b.exp_avg, MOMENTUM)
         direction = _orthogonal(b, ahead) if b.spectral else _adaptive(b, ahead)
-        r = b.distance.div(b.unit).maximum_(b.lr)
-        eta = r.mul_(b.dog * b.lr).sqrt_()
-        step = direction.mul_(_share(b)).add_(b.param, alpha=b.group["weight_decay"]).mul_(eta)
-        b.param.add_(step, alpha=-1)
+        eta = b.group["log_scale"].exp() * b.lr
+        step = direction.mul_(_share(b)).add_(b.param, alpha=b.group["weight_decay"])
+        b.param.add_(step, alpha=-eta)
         b.x.lerp_(b.param, b.c)
         return ()
 
@@ -163,15 +183,11 @@ class SelfTune(Optimizer):
         if write.where is None and not write.again:
             state["p0"].copy_(p)
 
-    def effective_lr(self, group: Group) -> float | Tensor:
-        etas: list[Tensor] = []
-        for state in (self.state.get(p) for p in group["params"]):
-            if state and state["columns"]:  # an empty tensor has no step
-                counts = {name: v for name, v in state.items() if not isinstance(v, Tensor)}
-                n = self.advance(group, {**counts, "step": max(0, counts["step"] - 1)})
-                r = (state["distance"] / n["unit"]).clamp(min=n["lr"])
-                etas.append((r * (n["dog"] * n["lr"])).sqrt())
-        return torch.stack(etas).mean() if etas else lr_of(group)
+    def forget(self) -> None:
+        clear(self.param_groups, ("cost", "gain", "largest_gain"))
+
+    def effective_lr(self, group: Group) -> Tensor:
+        return group["log_scale"].exp() * lr_of(group)
 
 
 def is_matrix(p: Tensor) -> bool:

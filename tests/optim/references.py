@@ -468,47 +468,64 @@ class DoWG(DoG):
 
 
 class SelfTune(Reference):
-    """Muon's directions (by its polynomial) and NAdam's, L-DoG's steps, an anytime average."""
+    """Muon's directions (by its polynomial), NAdam's, one learnt step size, an anytime average."""
 
     def __init__(self, params: list[Tensor], options: list[dict[str, Any]]) -> None:
         super().__init__(params, options)
         self.m, self.v = self.zeros(), self.zeros()
         self.x0, self.x = self.copies(), self.copies()
         self.norm_sq, self.usual_sq = [0.0] * len(params), [0.0] * len(params)
-        self.r = [0.0] * len(params)
+        self.t, self.costs, self.gains, self.largest = 0, 0.0, 0.0, 0.0
+        self.multiple = 1.0
 
     def evaluation_weights(self) -> list[Tensor]:
         return self.x
 
     def step(self, grads: list[Tensor | None], schedule: float = 1.0) -> None:
+        if all(g is None for g in grads):
+            return
+        self.learn(grads)
         for i, g in enumerate(grads):
             if g is None:
                 continue
             self.count[i] += 1
             t, p = self.count[i], self.params[i]
-            lr = schedule * self.options[i]["lr"]
             self.m[i] = 0.9 * self.m[i] + 0.1 * g
             ahead = 0.9 * self.m[i] + 0.1 * g
-            u, unit = self.direction(i, t, ahead, g)
+            u = self.direction(i, t, ahead, g)
             self.norm_sq[i] = 0.9 * self.norm_sq[i] + 0.1 * norm([g]) ** 2
             self.usual_sq[i] = 0.999 * self.usual_sq[i] + 0.001 * norm([g]) ** 2
             present = math.sqrt(self.norm_sq[i] / (1 - 0.9**t))
             u = u * min(1.0, 10 * present / math.sqrt(self.usual_sq[i] / (1 - 0.999**t)))
-            self.r[i] = max(self.r[i], norm([p - self.x0[i]]))
-            eta = math.sqrt(lr * 0.35 * max(self.r[i] / unit, lr) / math.sqrt(t))
+            eta = self.multiple * schedule * self.options[i]["lr"]
             self.params[i] = p - eta * (u + self.options[i]["weight_decay"] * p)
             c = 9 / (8 + t)
             self.x[i] = (1 - c) * self.x[i] + c * self.params[i]
 
-    def direction(self, i: int, t: int, ahead: Tensor, g: Tensor) -> tuple[Tensor, float]:
+    def learn(self, grads: list[Tensor | None]) -> None:
+        self.t += 1
+        cost, gain = 0.0, 0.0
+        for p, x, x0, g in zip(self.params, self.x, self.x0, grads, strict=True):
+            if g is not None:
+                cost += (g * (p - x)).sum().item()
+                gain += (g * (x0 - x)).sum().item()
+        c = 9 / (8 + self.t)
+        self.costs = (1 - c) * self.costs + c * cost
+        self.gains = (1 - c) * self.gains + c * gain
+        self.largest = max(self.largest, abs(self.gains))
+        if self.largest == 0:
+            return
+        worth = 0.7 * abs(self.gains)
+        change = (worth - self.costs) / (abs(self.costs) + worth + 0.021 * self.largest)
+        self.multiple *= math.exp(3 / (self.t + 40) * change)
+
+    def direction(self, i: int, t: int, ahead: Tensor, g: Tensor) -> Tensor:
         rows, columns = (ahead.shape[0], ahead[0].numel()) if ahead.dim() > 1 else (1, 1)
         if min(rows, columns) > 1 and max(rows, columns) <= 8 * min(rows, columns):
-            scale = math.sqrt(max(1.0, rows / columns))
             u = polar(ahead.reshape(rows, columns)).reshape(ahead.shape)
-            return u * scale, scale * math.sqrt(min(rows, columns))
+            return u * math.sqrt(max(1.0, rows / columns))
         self.v[i] = 0.99 * self.v[i] + 0.01 * g**2
-        u = ahead / (1 - 0.9**t) / (self.v[i] / (1 - 0.99**t)).sqrt()
-        return u, 0.27 * math.sqrt(ahead.numel())
+        return ahead / (1 - 0.9**t) / (self.v[i] / (1 - 0.99**t)).sqrt()
 
 
 def polar(matrix: Tensor) -> Tensor:

@@ -180,6 +180,8 @@ class LDoG(OverGradients):
     Raises ValueError for parameters of FullyShardedDataParallel, which cuts and merges tensors.
     """
 
+    wants_whole_tensors = True
+
     def check(self, group: Group) -> None:
         super().check(group)
         require_whole("LDoG", group["params"])

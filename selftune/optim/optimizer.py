@@ -69,6 +69,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
 
     takes_loss: ClassVar[bool] = False  # a step needs the loss: the last sum for `prepare`
     takes_sparse: ClassVar[bool] = False  # sparse gradients are accepted
+    wants_whole_tensors: ClassVar[bool] = False  # it computes numbers of each of them
     finds_step_size: ClassVar[bool] = False  # and lr, which multiplies it, is 1 by default
     always: ClassVar[dict[str, Any]] = {}  # options of other packages: the value they have here
     learns: ClassVar[tuple[str, ...]] = ()  # names of the groups' numbers that are estimated
@@ -569,8 +570,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     def _refuse_flat_parts(self) -> None:
         """DeepSpeed's ZeRO puts this rank's part, flat, into the groups of an optimizer."""
         name = type(self).__name__
-        # What it prepares, but does not keep in the groups, are numbers of single tensors.
-        by_tensor = not self.learns and type(self).prepare is not Optimizer.prepare
+        by_tensor = self.wants_whole_tensors
         sums_parts = self.learns and not self.partition and several_ranks()
         if not by_tensor and not sums_parts:
             return

@@ -87,6 +87,7 @@ class SelfTune(Optimizer):
     Raises ValueError for parameters of FullyShardedDataParallel, which cuts and merges tensors.
     """
 
+    wants_whole_tensors = True
     always = DECOUPLED
     learns = ("log_scale", "cost", "gain", "largest_gain", "t")
 

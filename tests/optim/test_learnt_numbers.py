@@ -145,20 +145,8 @@ STEP_SIZES = {
     DoG: lambda group, state: group["lr"] * group["eta"],
     DoWG: lambda group, state: group["lr"] * group["eta"],
     LDoG: lambda group, state: sum(s["r_bar"] / s["grad_norm"] for s in state) / len(state),
+    SelfTune: lambda group, state: group["lr"] * math.exp(group["log_scale"]),
 }
-
-
-def eta_of_self_tune(group: Any, state: Any) -> float:
-    etas = []
-    for each in state:
-        rows, columns = each["rows"], each["columns"]
-        unit = max(1, rows / columns) ** 0.5 * min(rows, columns) ** 0.5 if rows else None
-        r = max(float(each["distance"]) / (unit or 0.27 * columns**0.5), group["lr"])
-        etas.append((group["lr"] * 0.35 * r / each["step"] ** 0.5) ** 0.5)
-    return sum(etas) / len(etas)
-
-
-STEP_SIZES[SelfTune] = eta_of_self_tune
 
 
 @every_class
@@ -389,7 +377,9 @@ def exchange_for_a_flat_part(optimizer):
     part.grad = torch.ones_like(part)
 
 
-@pytest.mark.parametrize("cls", LEARNING, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    "cls", [cls for cls in LEARNING if not cls.wants_whole_tensors], ids=lambda cls: cls.__name__
+)
 def test_flat_parts_that_take_the_parameters_place_are_refused(cls, monkeypatch):
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda *_: 2)
@@ -399,8 +389,10 @@ def test_flat_parts_that_take_the_parameters_place_are_refused(cls, monkeypatch)
         take_step(optimizer, torch.ones(()))
 
 
-@pytest.mark.parametrize("cls", [LDoG, SelfTune, optim.partitioned(LDoG)])
-def test_flat_parts_are_no_tensors_to_what_has_a_step_size_for_each_on_one_rank_too(cls):
+@pytest.mark.parametrize(
+    "cls", [LDoG, SelfTune, optim.partitioned(LDoG), optim.partitioned(SelfTune)]
+)
+def test_flat_parts_are_refused_by_what_has_numbers_of_each_tensor_on_one_rank_too(cls):
     optimizer = cls(weights())
     exchange_for_a_flat_part(optimizer)
     with pytest.raises(ValueError, match="take each for one tensor; use fully_shard"):
@@ -432,7 +424,7 @@ def test_one_optimizer_for_each_of_several_model_parts_is_refused(cls, container
     assert len(container(parts(1), cls).optimizers) == 1
 
 
-@pytest.mark.parametrize("cls", [optim.AdamW, optim.ScheduleFreeAdamW, LDoG, SelfTune])
+@pytest.mark.parametrize("cls", [optim.AdamW, optim.ScheduleFreeAdamW, LDoG])
 def test_what_learns_nothing_from_other_parts_takes_model_parts(cls, container):
     assert len(container(parts(2), cls).optimizers) == 2
 

@@ -1,9 +1,9 @@
-"""SelfTune with other settings, for the harness: its prior, and its weight decay.
+"""SelfTune with other settings, for the harness: its first step size, and its weight decay.
 
     python -m eval.self_tuning --suite wide --workload all \\
-        --method benchmarks/self_tune_variants.py:prior_tenth
+        --method benchmarks/self_tune_variants.py:first_lr_tenth
 
-docs/log.md has what came of the decays; of these priors nothing was run to the end yet.
+docs/log.md has what came of them.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def _variant(**options: float) -> Callable[[nn.Module, int], Built]:
     return build
 
 
-prior_tenth = _variant(lr=0.001)
-prior_tenfold = _variant(lr=0.1)
+first_lr_tenth = _variant(lr=0.0003)
+first_lr_tenfold = _variant(lr=0.03)
 no_weight_decay = _variant(weight_decay=0.0)
 double_weight_decay = _variant(weight_decay=0.1)

@@ -15,7 +15,7 @@ def self_tune(model: nn.Module, num_steps: int) -> Built:
 
 SELF_TUNE = Method(
     "self_tune",
-    "SelfTune, prior lr .01, no horizon, no warm-up, no schedule",
+    "SelfTune, first lr .003, no horizon, no warm-up, no schedule",
     "none, the default",
     self_tune,
 )

@@ -195,8 +195,8 @@ def test_short_budgets_are_no_trouble(method, num_steps):
 @pytest.mark.parametrize(
     ("name", "option"),
     [
-        ("prior_tenth", {"lr": 0.001}),
-        ("prior_tenfold", {"lr": 0.1}),
+        ("first_lr_tenth", {"lr": 0.0003}),
+        ("first_lr_tenfold", {"lr": 0.03}),
         ("no_weight_decay", {"weight_decay": 0.0}),
         ("double_weight_decay", {"weight_decay": 0.1}),
     ],

@@ -85,7 +85,7 @@ def require_whole(method: str, params: Iterable[Tensor]) -> None:
     """Raise ValueError for tensors that were cut or merged, where a rule needs the norm of each."""
     if any(map(is_flattened, params)):
         raise ValueError(
-            f"{method} has a step size for every tensor, and FullyShardedDataParallel cuts and "
+            f"{method} needs the norm of every tensor, and FullyShardedDataParallel cuts and "
             "merges tensors; use fully_shard instead"
         )
 

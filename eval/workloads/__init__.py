@@ -1,9 +1,13 @@
 """All workloads by name, and the suites that they make up."""
 
 from ..workload import Workload
+from .adapter_lora import WORKLOAD as ADAPTER_LORA
+from .autoencoder import WORKLOAD as AUTOENCODER
 from .bandit_policy import WORKLOAD as BANDIT_POLICY
+from .coordinate_net import WORKLOAD as COORDINATE_NET
 from .ctr_dlrm import WORKLOAD as CTR_DLRM
 from .digits_small import WORKLOAD as DIGITS_SMALL
+from .forecast_gru import WORKLOAD as FORECAST_GRU
 from .image_resnet import WORKLOAD as IMAGE_RESNET
 from .image_vit import WORKLOAD as IMAGE_VIT
 from .mlp_batchnorm import WORKLOAD as MLP_BATCHNORM
@@ -15,6 +19,7 @@ from .speech_deepspeech import WORKLOAD as SPEECH_DEEPSPEECH
 from .table_raw import WORKLOAD as TABLE_RAW
 from .text_gpt import WORKLOAD as TEXT_GPT
 from .translation_transformer import WORKLOAD as TRANSLATION_TRANSFORMER
+from .vit_wide4 import WORKLOAD as VIT_WIDE4
 
 # In AlgoPerf's order.
 POCKET: tuple[Workload, ...] = (
@@ -35,6 +40,11 @@ WIDE: tuple[Workload, ...] = (
     SENTENCE_PAIRS,
     DIGITS_SMALL,
     TEXT_GPT,
+    ADAPTER_LORA,
+    AUTOENCODER,
+    COORDINATE_NET,
+    FORECAST_GRU,
+    VIT_WIDE4,
 )
 
 SUITES: dict[str, tuple[Workload, ...]] = {"pocket": POCKET, "wide": WIDE, "all": POCKET + WIDE}

@@ -186,6 +186,16 @@ class TensorList:
                 tensor.masked_fill_(tensor == 0, float("inf"))
         return self
 
+    def without_tiny_(self, bound: float) -> TensorList:
+        """Replace what is nearer to 0 than `bound` by 0.
+
+        An average that only decays ends in denormal numbers, which rounding keeps from 0 for ever
+        and with which a CPU computes many times more slowly.
+        """
+        for tensor in self.tensors:
+            tensor.copy_(torch.nn.functional.hardshrink(tensor, bound))
+        return self
+
     def norms(self) -> Tensor:
         """The 2-norm of each tensor: one dimension, an entry per tensor."""
         return torch.stack(self._norms(2, None))

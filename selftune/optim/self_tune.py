@@ -40,7 +40,8 @@ GROWTH, SLOWNESS = 3, 40
 LARGEST_ASPECT = 8
 # Per tensor: its squared gradient norm, the last one and two averages.
 NUMBERS = ("latest_grad_sq", "grad_sq", "usual_grad_sq")
-# Added to roots of second moments, which float32 rounds to zero from about here on.
+# Gradients are taken to be at least this large in second moments, whose squares float32 can hold,
+# and momentum below TINY^2 to be zero.
 TINY = 1e-18
 
 
@@ -159,7 +160,7 @@ class SelfTune(Optimizer):
 
     @staticmethod
     def update(b: Bucket) -> tuple[()]:
-        b.exp_avg.lerp_(b.grad, 1 - MOMENTUM)
+        b.exp_avg.lerp_(b.grad, 1 - MOMENTUM).without_tiny_(TINY**2)
         ahead = b.grad.lerp(b.exp_avg, MOMENTUM)
         direction = _orthogonal(b, ahead) if b.spectral else _adaptive(b, ahead)
         eta = b.group["log_scale"].exp() * b.lr
@@ -203,8 +204,8 @@ def _orthogonal(b: Bucket, ahead: TensorList) -> TensorList:
 
 
 def _adaptive(b: Bucket, ahead: TensorList) -> TensorList:
-    b.exp_avg_sq.mul_(BETA2).addcmul_(b.grad, b.grad, value=1 - BETA2)
-    root = b.exp_avg_sq.div(b.bias_correction).sqrt_().add_(TINY)
+    b.exp_avg_sq.mul_(BETA2).addcmul_(b.grad, b.grad, value=1 - BETA2).maximum_(TINY**2)
+    root = b.exp_avg_sq.div(b.bias_correction).sqrt_()
     return ahead.div_(b.momentum_correction).div_(root)
 
 

@@ -136,6 +136,21 @@ def test_a_tensor_stops_when_its_gradients_do(shape):
     assert moved[-1] < 1e-3 * moved[49]
 
 
+@pytest.mark.parametrize("compile", [False, True])
+def test_rows_whose_gradients_have_ended_leave_no_denormal_numbers(compile):
+    params = [torch.ones(20, 2, requires_grad=True), torch.ones(4, 4, requires_grad=True)]
+    optimizer = SelfTune(params, compile=compile)
+    for step in range(1200):
+        for p in params:
+            p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(step))
+            p.grad[2:] *= step < 3
+        optimizer.step()
+    for state in optimizer.state.values():
+        for name in ("exp_avg", "exp_avg_sq", "x"):
+            sizes = state.get(name, torch.ones(())).abs()
+            assert not ((sizes > 0) & (sizes < torch.finfo(torch.float32).tiny)).any()
+
+
 def test_the_average_is_that_of_the_last_ninth_or_so():
     p = torch.zeros(3, requires_grad=True)
     optimizer = SelfTune([p])

@@ -136,8 +136,8 @@ class SelfTune(Optimizer):
     def measure(b: Bucket) -> tuple[Tensor, Tensor]:
         return b.grad.dot(b.param.sub(b.x)), b.grad.dot(b.p0.sub(b.x))
 
-    def prepare(self, cost: Tensor, gain: Tensor) -> None:
-        self._learn_step_size(cost, gain)
+    def prepare(self, *sums: Tensor) -> None:
+        self._learn_step_size(*sums)
         # Norms of whole tensors, where `measure` gives sums over buckets.
         for b, (grad_sq,) in self.squared_norms(lambda b: [b.grad]):
             # They are compared with each other only: where one overflows, a large number serves.

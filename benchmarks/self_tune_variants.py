@@ -1,4 +1,4 @@
-"""SelfTune with other settings, for the harness: its first step size, and its weight decay.
+"""SelfTune with other settings, and what many would have typed, for the harness.
 
     python -m eval.self_tuning --suite wide --workload all \\
         --method benchmarks/self_tune_variants.py:first_lr_tenth
@@ -8,6 +8,7 @@ docs/log.md has what came of them.
 
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
 from eval.methods import Built
@@ -26,3 +27,9 @@ first_lr_tenth = _variant(lr=0.0003)
 first_lr_tenfold = _variant(lr=0.03)
 no_weight_decay = _variant(weight_decay=0.0)
 double_weight_decay = _variant(weight_decay=0.1)
+
+
+def adamw_cosine(model: nn.Module, num_steps: int) -> Built:
+    """AdamW at its default lr of .001 with a cosine to 0 over the run."""
+    optimizer = torch.optim.AdamW(model.parameters())
+    return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps), None

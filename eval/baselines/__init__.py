@@ -1,6 +1,7 @@
 """Recorded trials of the built-in methods: the pool a run is scored in.
 
-results.jsonl holds what `python -m eval.self_tuning --workload all --method all` wrote.
+results.jsonl holds what `python -m eval.self_tuning --workload all --method all` wrote, and
+seed_1.jsonl the same with --seed 1; wide_seed_9.jsonl has four methods on the wide suite.
 """
 
 from pathlib import Path

@@ -14,7 +14,7 @@ from ..pool import Pool, assemble
 from ..reporting import plots, tables
 from ..reporting.svg import standalone, styles
 from ..reporting.text import markdown_table
-from ..workloads import POCKET
+from ..workloads import SUITES
 from . import RESULTS, read
 
 
@@ -22,11 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser("eval.baselines", "The recorded baselines' scores, as a table in Markdown.")
     parser.add_argument("--out", type=Path, help="a folder for the figures")
     parser.add_argument("--results", type=Path, default=RESULTS, help="other recorded trials")
+    parser.add_argument("--suite", choices=("pocket", "wide"), default="pocket")
     options = parser.parse_args(arguments)
     try:
         if not options.results.exists():
             raise ValueError(f"there is no {options.results}")
-        pool = assemble(read(options.results), [], [workload.name for workload in POCKET])
+        pool = assemble(read(options.results), [], [w.name for w in SUITES[options.suite]])
         print(table(pool))
         if options.out is not None:
             _draw(pool, options.out)

@@ -1,6 +1,6 @@
 """Faults put into the optimizers one by one, each of which a test has to find.
 
-    python -m benchmarks.mutants                   # all: about an hour on one core
+    python -m benchmarks.mutants                   # all
     python -m benchmarks.mutants prodigy packing   # those whose file or text has one of these
 
 `mutants.diff` lists them. In a copy of the repository each takes its turn: the tests named for it

@@ -190,10 +190,11 @@ class TensorList:
         """Replace what is nearer to 0 than `bound` by 0.
 
         An average that only decays ends in denormal numbers, which rounding keeps from 0 for ever
-        and with which a CPU computes many times more slowly.
+        and with which a CPU computes many times more slowly. Others do not, and are left alone.
         """
         for tensor in self.tensors:
-            tensor.copy_(torch.nn.functional.hardshrink(tensor, bound))
+            if tensor.is_cpu:
+                tensor.copy_(torch.nn.functional.hardshrink(tensor, bound))
         return self
 
     def norms(self) -> Tensor:

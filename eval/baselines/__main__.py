@@ -22,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser("eval.baselines", "The recorded baselines' scores, as a table in Markdown.")
     parser.add_argument("--out", type=Path, help="a folder for the figures")
     parser.add_argument("--results", type=Path, default=RESULTS, help="other recorded trials")
-    parser.add_argument("--suite", choices=("pocket", "wide"), default="pocket")
+    parser.add_argument(
+        "--suite", choices=("pocket", "wide"), default="pocket", help="what they were trained on"
+    )
     options = parser.parse_args(arguments)
     try:
         if not options.results.exists():

@@ -19,7 +19,6 @@ from selftune.optim.optimizer import (
     State,
     Write,
     lr_of,
-    require_whole,
     write,
 )
 from selftune.tensor_list import TensorList
@@ -181,10 +180,6 @@ class LDoG(OverGradients):
     """
 
     wants_whole_tensors = True
-
-    def check(self, group: Group) -> None:
-        super().check(group)
-        require_whole("LDoG", group["params"])
 
     def init_state(self, p: Tensor, group: Group) -> State:
         names = ("r_bar", "grad_norm", "eta")

@@ -21,11 +21,11 @@ from selftune.optim.engine.collectives import (
     hidden_partition,
     model_parts,
     plain,
+    require_whole,
     several_ranks,
     total,
 )
 from selftune.optim.engine.collectives import is_flattened as is_flattened
-from selftune.optim.engine.collectives import require_whole as require_whole
 from selftune.optim.engine.compiled import Call, NotCompiled, Way
 from selftune.optim.engine.construction import (
     OptimizerType,
@@ -199,7 +199,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
 
         It is the lr times what the method knows or learns: a warm-up of its own, Prodigy's and
         D-Adaptation's d, DoG's distance over gradients (in LDoG the mean over the group's
-        tensors, as in SelfTune), ScheduleFree+'s step size. Reading it waits for the device.
+        tensors), the step sizes of SelfTune and ScheduleFree+. Reading it waits for the device.
         """
         return [float(self.effective_lr(group)) for group in self.param_groups]
 
@@ -524,6 +524,8 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         check_names(type(self), Optimizer, group)
         check_types(type(self), group)
         self.check(group)
+        if self.wants_whole_tensors:
+            require_whole(type(self).__name__, group["params"])
 
     @property
     def averages(self) -> bool:

@@ -19,7 +19,6 @@ from selftune.optim.optimizer import (
     lr_of,
     orthogonalized_parts,
     put,
-    require_whole,
     write,
 )
 from selftune.tensor_list import TensorList
@@ -74,10 +73,11 @@ class SelfTune(Optimizer):
         is the numerator of D-Adaptation and Prodigy.
     Steps become longer while the cost is below .7 of the gain and shorter while it is above:
       log eta += 3 / (t + 40) * (.7 gain - cost) / (|cost| + .7 gain + .02 largest gain so far).
-    The scale of the loss cancels. No equation but the averages is taken from elsewhere.
+    The scale of the loss cancels. This rule is our own.
 
     lr: the first step size; eta is a multiple of lr, so that groups may differ and schedules apply.
-        Ten times more or less is made up for within 20 to 100 steps.
+        A tenth of what is right is made up for in about 50 steps; first steps that are ten times
+        too long can do harm that lasts.
     weight_decay: decoupled, times eta, for matrices and vectors alike. Without it, normalized
         directions go on growing the weights of a network that has learnt its training set.
     State: x, p0 and `exp_avg` (m), 3 words per parameter, with `exp_avg_sq` 4 for vectors; three
@@ -103,7 +103,6 @@ class SelfTune(Optimizer):
 
     def check(self, group: Group) -> None:
         require_nonnegative(group, "lr", "weight_decay")
-        require_whole("SelfTune", group["params"])
 
     def init_state(self, p: Tensor, group: Group) -> State:
         number = torch.zeros((), dtype=p.dtype, device=p.device)

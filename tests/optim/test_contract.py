@@ -264,7 +264,7 @@ def test_how_parameters_are_grouped_does_not_matter(cls):
 
 @pytest.mark.parametrize(
     "cls",
-    [cls for cls in CLASSES if cls not in (optim.LDoG, optim.SelfTune)],  # of steps per tensor
+    [cls for cls in CLASSES if not cls.wants_whole_tensors],
     ids=lambda cls: cls.__name__,
 )
 def test_a_tensor_trains_as_its_pieces_do(cls):

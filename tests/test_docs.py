@@ -2,16 +2,23 @@
 
 import importlib.util
 import json
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import selftune
 from benchmarks import diagrams, training_pictures
 from benchmarks.conformance import CHECKS
+from eval import self_tuning
 
 REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
@@ -21,6 +28,7 @@ PAGES = {
 }
 PAGES = {name: blocks for name, blocks in PAGES.items() if blocks}
 del PAGES["frameworks.md"]  # tests/integrations runs it, where the frameworks are
+MIGRATIONS = re.findall(r"```diff\n(.*?)```", TEXTS["migrating.md"], flags=re.DOTALL)
 NOTEBOOKS = sorted(DOCS.glob("notebooks/*.ipynb"))
 
 
@@ -43,6 +51,97 @@ def test_the_cells_of_a_notebook_run_as_one_program(path, tmp_path, monkeypatch,
         if cell["cell_type"] == "code":
             assert cell["outputs"] == [], "notebooks are kept without their outputs"
             exec(compile("".join(cell["source"]), f"{path.name}, cell {number}", "exec"), names)
+
+
+def changed(diff: str, kept: str) -> str:
+    """One side of a diff without headers: "-" is what was there, "+" what is there now."""
+    return "".join(
+        line[1:] for line in diff.splitlines(keepends=True) if line[0] in (" ", kept, "\n")
+    )
+
+
+@pytest.mark.parametrize("side", "-+")
+@pytest.mark.parametrize("number", range(len(MIGRATIONS)))
+def test_both_sides_of_a_migration_run(number, side):
+    model = torch.nn.Linear(4, 1)
+    names = {
+        "model": model,
+        "num_steps": 3,
+        "batches": [(torch.randn(8, 4), torch.randn(8, 1))] * 3,
+        "criterion": torch.nn.functional.mse_loss,
+        "validate": lambda model: model(torch.randn(8, 4)),
+        "CosineAnnealingLR": torch.optim.lr_scheduler.CosineAnnealingLR,
+    }
+    exec(compile(changed(MIGRATIONS[number], side), f"migrating.md, {side}", "exec"), names)
+    assert names["optimizer"].param_groups[0]["params"] == list(model.parameters())
+
+
+def test_the_diff_that_adds_lion_applies_and_its_tests_pass(tmp_path):
+    for folder in ("selftune", "tests", "benchmarks"):
+        shutil.copytree(
+            REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
+    [diff] = re.findall(r"```diff\n(.*?)```", TEXTS["adding_lion.md"], flags=re.DOTALL)
+    subprocess.run(["git", "apply", "-"], input=diff, text=True, cwd=tmp_path, check=True)
+    tests = [
+        "tests/optim/test_contract.py",
+        "tests/optim/test_parity.py",
+        "tests/test_tensor_list.py",
+    ]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-k", "(Lion or sign_) and not compile", *tests],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout
+    assert int(re.findall(r"(\d+) passed", run.stdout)[0]) > 50
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """`python -m MODULE ARGUMENTS`, wherever a page or README has it as a line of its own."""
+    pages = {**TEXTS, "../README.md": (REPOSITORY / "README.md").read_text()}
+    del pages["log.md"]  # what was run once
+    del pages["own_workload.md"]  # tests/eval/test_own_workload.py runs it
+    for text in pages.values():
+        for part in re.split(r" && |\n", text.replace("\\\n", " ")):
+            found = re.match(r" *(?:\S*/)?python -m ((?:benchmarks|eval|selftune)\S*)(.*)", part)
+            if found:
+                yield found[1], shlex.split(found[2], comments=True)
+
+
+COMMANDS = list(commands())
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"), COMMANDS, ids=[" ".join((m, *a)) for m, a in COMMANDS]
+)
+def test_a_command_of_a_page_exists_and_takes_its_arguments(module, arguments, capsys):
+    assert importlib.util.find_spec(module) is not None
+    if module.startswith("benchmarks"):
+        source = (REPOSITORY / f"{module.replace('.', '/')}.py") if arguments else None
+        assert not source or arguments[0] in source.read_text()
+        return
+    inside = importlib.import_module(module)
+    if not hasattr(inside, "main"):
+        inside = importlib.import_module(f"{module}.__main__")
+    with pytest.raises(SystemExit) as exited:
+        inside.main(
+            [*arguments, "--help"]
+        )  # it looks at what comes before, then says what it takes
+    printed = capsys.readouterr()
+    assert exited.value.code == 0, printed.err
+    assert [word for word in arguments if word[:2] == "--" and word not in printed.out] == []
+
+
+def test_every_benchmark_on_a_page_has_a_plan(capsys, tmp_path):
+    planned = [a for m, a in COMMANDS if m == "eval.self_tuning" and "full" not in a]
+    assert len(planned) > 3
+    for arguments in planned:
+        assert self_tuning.main([*arguments, "--out", str(tmp_path), "--dry-run"]) == 0
 
 
 def links() -> Iterator[tuple[str, Path, str]]:

@@ -12,7 +12,7 @@ MOST_STEPS = 10**12
 def problem(record: object) -> str | None:
     """What is wrong with a record, in a few words; None if it is one.
 
-    Names that are not listed here are free: official runs and ablations have some of their own.
+    Names that are not listed here are free: official runs have some of their own.
     """
     wrong = _wrong_entries(record, _RECORD)
     if wrong is not None:
@@ -31,9 +31,10 @@ def problem(record: object) -> str | None:
         return f"seconds: to_target {_shown(record['seconds']['to_target'])}"
     if len(record["seconds"]["curve"]) != len(record["curve"]):
         return "seconds: curve must be as long as the record's"
-    if "ablated" in record:
-        return _wrong_ablation(record)
-    return None
+    wrong = _wrong_entries(record, {name: _FREE[name] for name in _FREE if name in record})
+    if wrong is None and "ablated" in record:
+        wrong = _wrong_ablation(record)
+    return wrong
 
 
 def _wrong_ablation(record: Mapping[str, Any]) -> str | None:
@@ -99,7 +100,15 @@ def _or_none(accepted: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def _positive(value: Any) -> bool:
-    return _number(value) and value > 0
+    return _number(value) and 0 < value <= MOST_STEPS
+
+
+def _object_of(accepted: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, Mapping) and all(map(accepted, value.values()))
+
+
+def _list_of(accepted: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(accepted, value))
 
 
 def _not_negative(value: Any) -> bool:
@@ -113,6 +122,21 @@ def _curve(value: object, columns: int = 3) -> bool:
         and _whole(point[0])
         and all(map(_or_none(_number), point[1:]))
         for point in value
+    )
+
+
+def _norms(value: Any) -> bool:
+    """A NormLog as `eval.observers` writes it."""
+    if not isinstance(value, Mapping) or not _list_of(_whole)(value.get("steps")):
+        return False
+    series, length = value.get("series"), len(value["steps"])
+    return (
+        isinstance(series, Mapping)
+        and "lrs" in series
+        and all(_list_of(_or_none(_number))(s) and len(s) == length for s in series.values())
+        and _or_none(_number)(value.get("weight_decay"))
+        and _text(value.get("optimizer"))
+        and _whole(value.get("total_steps"))
     )
 
 
@@ -134,8 +158,8 @@ _RECORD = {
     "versions": (_object, "an object"),
 }
 _RULES = {
-    "budget": (_positive, "a number above 0"),
-    "step_hint": (_positive, "a number above 0"),
+    "budget": (_positive, f"a number above 0, at most {MOST_STEPS:g}"),
+    "step_hint": (_positive, f"a number above 0, at most {MOST_STEPS:g}"),
     "target": _METRIC,
     "metric": (_name, "a name"),
     "higher_is_better": (lambda value: isinstance(value, bool), "true or false"),
@@ -156,6 +180,18 @@ _ABLATION = {
     "ablated": (_name, "a name"),
     "schedule": (_name, "a name"),
     "aim": (_number, "a number"),
+}
+# What only some records have
+_FREE = {
+    "averages": (_object, "an object"),
+    "configuration": (_object_of(_number), "an object of numbers"),
+    "norms": (_norms, "an object of steps and of series that are as long"),
+    "objections": (_list_of(_text), "a list of texts"),
+    "protocol": (
+        lambda value: _object_of(_whole)(value) and value.keys() == {"configurations", "seeds"},
+        "an object of two whole numbers, configurations and seeds",
+    ),
+    "target_from": (_text, "a text"),
 }
 _AVERAGE = {
     "final_validation": _METRIC,

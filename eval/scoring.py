@@ -95,4 +95,6 @@ def time_to_target(trial: Record, clock: Clock) -> float:
 
 
 def _ratio(time: float, best: float) -> float:
-    return time / best if isfinite(time) and time <= CUTOFF * best else inf
+    if not isfinite(time) or time > CUTOFF * best:
+        return inf
+    return time / best if best > 0 else 1.0  # a log may say that it took no time

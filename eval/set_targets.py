@@ -92,11 +92,12 @@ def search(workload: Workload, asked: Sizes, jobs: int, device: str) -> None:
 def _refuse_other_search(results: Results, trials: list[Trial]) -> None:
     now_by_study = {trial.study: trial.details["configuration"] for trial in trials}
     for record in searched(results.records):
-        now = now_by_study.get(record["study"], record["configuration"])
-        if record["configuration"] != now:
+        before = record.get("configuration")
+        now = now_by_study.get(record["study"], before)
+        if before is None or before != now:
             raise ValueError(
                 f"{results.path} holds another search: its configuration {record['study']} is "
-                f"{record['configuration']}, not {now}; remove it to search again"
+                f"{before}, not {now}; remove it to search again"
             )
 
 

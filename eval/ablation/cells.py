@@ -96,7 +96,7 @@ def _part(record: Record, average: str) -> dict[str, Any]:
     if record["outcome"] == "failed":
         return {}
     if average != NONE:
-        return record["averages"][average]
+        return record.get("averages", {}).get(average, {})  # none from before it was an axis
     curve = [[step, metric] for step, _, metric in record["curve"]]
     return {name: record[name] for name in ("final_validation", "test")} | {"curve": curve}
 

@@ -124,7 +124,8 @@ def to_svg(figure: Figure, name: str, title: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     for colour, variable in VARIABLES.items():
         text = text.replace(colour, variable)
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    prefix = re.sub(r"[^A-Za-z0-9_-]", lambda character: f".{ord(character[0]):x}", name)
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
     head, body = text.split(">", 1)
     view = re.search(r'viewBox="0 0 ([\d.]+) [^"]*"', head)
     assert view is not None, "matplotlib writes a viewBox"

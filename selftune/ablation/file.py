@@ -51,7 +51,7 @@ class AblationFile:
             self._file = path.open("a", encoding="utf-8")
             try:
                 _lock(self._file, path)
-                self._file.truncate(self._read(path))  # an incomplete last line is cut off
+                self._read(path)
             except BaseException:
                 self._file.close()
                 raise
@@ -98,27 +98,40 @@ class AblationFile:
             self._norms[schedule, seed] = NormLog.load(path)
         return self._norms[schedule, seed]
 
-    def _read(self, path: Path) -> int:
-        """Read the outcomes; returns how many bytes of the file are complete lines."""
-        *lines, _ = path.read_bytes().split(b"\n")  # without its newline a line is incomplete
+    def _read(self, path: Path) -> None:
+        """Read the outcomes; an incomplete last line is cut off."""
+        assert self._file is not None
+        *lines, last = path.read_bytes().split(b"\n")
         for number, line in enumerate(lines, start=1):
-            try:
-                data = json.loads(line)
-                name, seed, before = data["schedule"], data["seed"], data["definition"]
-            except (ValueError, KeyError, TypeError):
-                raise ValueError(f"{path}, line {number} is not an outcome; remove it") from None
-            now = json.loads(json.dumps(self.definition(name)))
-            if now is None:
-                continue
-            if before != now:
-                raise ValueError(
-                    f"{path} holds outcomes of {name!r} with other options: "
-                    f"{_first_difference(before, now)}; choose another out="
-                )
-            metrics = {n: math.nan if v is None else v for n, v in data["metrics"].items()}
+            if not self._take(line, path):
+                raise ValueError(f"{path}, line {number} is not an outcome; remove it")
+        if last and self._take(last, path):
+            self._file.write("\n")  # it is whole but for its end
+            self._file.flush()
+        else:
+            self._file.truncate(sum(len(line) + 1 for line in lines))
+
+    def _take(self, line: bytes, path: Path) -> bool:
+        """Keep the outcome in a line, if its schedule is asked for; whether the line holds one."""
+        try:
+            data = json.loads(line)
+            metrics = {n: math.nan if v is None else float(v) for n, v in data["metrics"].items()}
+            outcome = Outcome(
+                str(data["schedule"]), int(data["seed"]), metrics, float(data["seconds"])
+            )
+            before = data["definition"]
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+            return False
+        now = json.loads(json.dumps(self.definition(outcome.schedule)))
+        if now is not None and before != now:
+            raise ValueError(
+                f"{path} holds outcomes of {outcome.schedule!r} with other options: "
+                f"{_first_difference(before, now)}; choose another out="
+            )
+        if now is not None:
             # A later line is of a run that was made again, to record its norms.
-            self.outcomes[name, seed] = Outcome(name, seed, metrics, data["seconds"])
-        return sum(len(line) + 1 for line in lines)
+            self.outcomes[outcome.schedule, outcome.seed] = outcome
+        return True
 
 
 def _norms_path(folder: Path, schedule: str, seed: int) -> Path:
@@ -139,7 +152,8 @@ def _lock(file: TextIO, path: Path) -> None:
         ) from None
 
 
-def _first_difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+def _first_difference(before: Any, now: dict[str, Any]) -> str:
+    before = before if isinstance(before, dict) else {}
     name = next(name for name in now if before.get(name) != now[name])
     return f"{name} was {_short(before.get(name))}, is {_short(now[name])}"
 

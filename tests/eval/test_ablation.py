@@ -2,6 +2,7 @@
 
 import csv
 import pickle
+import re
 from dataclasses import replace
 from math import inf, isnan, nan
 from pathlib import Path
@@ -10,6 +11,7 @@ import builds
 import drive
 import numpy as np
 import pytest
+import synthetic
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 from trials import TRIAL
@@ -18,10 +20,12 @@ from eval import self_tuning
 from eval.ablation.axes import REFINED, Axes, with_warmup
 from eval.ablation.cells import Cell, cells
 from eval.ablation.plan import WithSchedule, expanded
+from eval.ablation.report import report
 from eval.ablation.tables import gains_table, grid, metrics_table, steps_table
 from eval.methods import METHODS, Method
 from eval.observers import Along, from_json, to_json
 from eval.results import read
+from eval.schema import problem
 from eval.targets import protocol
 from eval.trial import run_trial
 from selftune.averaging import EMA, Tail, WeightAverage
@@ -170,6 +174,37 @@ def test_axes_that_make_no_sense_give_one_clear_error(arguments, complaint, caps
     error = capsys.readouterr().err
     assert complaint in error
     assert error.count("\n") == 1
+
+
+def ablated(method, schedule="cosine", **others):
+    """The record of a cell that nobody ran."""
+    record = synthetic.trial(method=f"{method}/{schedule}") | {"outcome": "done", "aim": 0.6}
+    record |= {"ablated": method, "schedule": schedule, **others}
+    assert problem(record) is None
+    return record
+
+
+def test_an_average_that_earlier_trials_did_not_have_is_empty_in_the_table(tmp_path, capsys):
+    report([ablated("before")], Axes.of("schedule=cosine; averaging=none,ema"), tmp_path)
+    assert "- (1 failed)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name", ['"><script>alert(1)</script>', "nul\0", "\ud800", "\\g<2>", "../../P", "$x_{", "a b"]
+)
+def test_names_in_ablated_records_stay_texts_in_the_folder_of_the_report(tmp_path, name):
+    out = tmp_path / "deep" / "er"
+    before = set(tmp_path.rglob("*"))
+    found = [ablated(name), ablated(name, "linear", objections=[name])]
+    report(found, Axes.of("schedule=cosine,linear; averaging=none"), out)
+    files = {path for path in {*tmp_path.rglob("*")} - before if path.is_file()}
+    assert len(files) == 4
+    assert {path.parent for path in files} == {out}
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        assert "<script" not in text or path.suffix == ".csv"
+        for identifier in re.findall(r'\bid="([^"]*)"', text):
+            assert re.fullmatch(r"[\w.-]+", identifier)
 
 
 # -- trials -----------------------------------------------------------------------------------

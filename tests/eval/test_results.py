@@ -166,6 +166,10 @@ def _changed(place, value):
         *(("seconds.curve", []), ("seconds.training", None), ("seconds.to_target", None)),
         *(("seconds.evaluation", -1), ("versions.device", None), ("best_validation", "0.5")),
         *(("test", []), ("final_validation", True), ("ablated", "mine")),
+        *(("rules.budget", 1e300), ("rules.step_hint", 1e300), ("averages", None)),
+        *(("objections", None), ("objections", [["few norms"]]), ("target_from", 3)),
+        *(("norms", []), ("norms", {"steps": [1], "series": {"lrs": []}})),
+        *(("protocol", {"seeds": 1}), ("configuration", {"lr": "1e-3"})),
     ],
 )
 def test_a_record_that_no_reader_could_use_is_named_with_what_is_wrong(

@@ -56,6 +56,11 @@ def test_slower_than_four_times_the_best_is_a_miss():
     assert (pool["b"].profile(4), pool["c"].profile(4)) == (1, 0)
 
 
+def test_a_target_that_took_no_time_is_reached_by_the_fastest():
+    pool = rank({"a": {"w": 0.0}, "b": {"w": 0.0}, "c": {"w": 1.0}})
+    assert [pool[name].ratios["w"] for name in "abc"] == [1, 1, inf]
+
+
 def test_hits_count_targets_reached_however_slowly():
     pool = rank({"a": {"v": 100, "w": 100}, "b": {"v": 900, "w": inf}})
     assert (pool["a"].hits, pool["b"].hits) == (2, 1)

@@ -230,6 +230,15 @@ def test_the_command_reports_without_running(tiny_search, capsys):
     assert not log(LATE_FLIGHTS).exists()
 
 
+def test_the_command_refuses_a_search_that_does_not_say_its_configurations(tiny_search, capsys):
+    first = finished(search_trials(LATE_FLIGHTS)[0], 1.0)
+    del first["configuration"]
+    write([first])
+    with pytest.raises(SystemExit, match="2"):
+        set_targets.main(["--trials", "3"])
+    assert "its configuration 0 is None, not" in capsys.readouterr().err
+
+
 def test_the_command_refuses_another_search(tiny_search, capsys):
     first = finished(search_trials(LATE_FLIGHTS)[0], 1.0)
     first["configuration"]["lr"] = 1.0

@@ -238,6 +238,17 @@ def test_a_line_cut_in_two_costs_its_run_and_no_other(tmp_path):
     assert [json.loads(line)["seed"] for line in path.read_text().splitlines()] == [0, 0, 1, 1]
 
 
+def test_a_whole_line_without_its_newline_is_kept(tmp_path):
+    ablate(Training(), SCHEDULES, seeds=2, out=tmp_path)
+    path = tmp_path / "outcomes.jsonl"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    again = Training()
+    ablate(again, SCHEDULES, seeds=2, out=tmp_path)
+    assert again.runs == []
+    assert path.read_bytes() == content
+
+
 def test_two_ablations_do_not_write_into_one_folder(tmp_path):
     def train(run: Run) -> float:
         with pytest.raises(ValueError, match=r"outcomes\.jsonl is being written by another"):
@@ -308,12 +319,17 @@ def test_outcomes_of_other_options_are_refused_and_kept(tmp_path, schedules, ave
     assert (tmp_path / "outcomes.jsonl").read_bytes() == before
 
 
-def test_a_file_of_something_else_is_refused_and_kept(tmp_path):
+@pytest.mark.parametrize("change", [{"metrics": None}, {"metrics": {"none": "low"}}, {"seed": []}])
+def test_a_file_of_something_else_is_refused_and_kept(tmp_path, change):
+    ablate(Training(), SCHEDULES, seeds=1, out=tmp_path)
     path = tmp_path / "outcomes.jsonl"
-    path.write_text('{"schedule": "linear"}\n')
-    with pytest.raises(ValueError, match="line 1 is not an outcome"):
-        ablate(Training(), SCHEDULES, out=tmp_path)
-    assert path.read_text() == '{"schedule": "linear"}\n'
+    first, *others = path.read_text().splitlines()
+    for line in ('{"schedule": "linear"}', "[" * 100_000, json.dumps(json.loads(first) | change)):
+        path.write_text("\n".join([line, *others]) + "\n")
+        before = path.read_bytes()
+        with pytest.raises(ValueError, match="line 1 is not an outcome"):
+            ablate(Training(), SCHEDULES, out=tmp_path)
+        assert path.read_bytes() == before
 
 
 # -- what is said -----------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from selftune.refinement.log_columns import matches
 RECORDS = ("log_history", "history", "logs", "log", "metrics", "records", "data")
 # What a trainer's state says of the whole run -> our name.
 FACTS = {"global_step": "steps_made", "max_steps": "max_steps"}
+BETWEEN = re.compile(r"[\s,\x1e]*")  # values that stand one after another
 TENSORBOARD = ["Wall time", "Step", "Value"]  # of its JSON, rows without names
 
 
@@ -27,7 +29,9 @@ def json_rows(
     try:
         data = json.loads(text)
     except json.JSONDecodeError:
-        records, notes = _lines(path, text)
+        records, notes = _one_after_another(path, text)
+    except RecursionError:
+        raise ValueError(f"{path} is JSON of too many levels to be a log") from None
     else:
         if isinstance(data, Mapping):
             facts = {ours: data[name] for name, ours in FACTS.items() if name in data}
@@ -39,11 +43,30 @@ def json_rows(
     return header, [[record.get(name) for name in header] for record in flat], facts, notes
 
 
+def _one_after_another(path: str | Path, text: str) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """Records with blanks or commas between them; else one a line, others left out with a note."""
+    try:
+        values = list(_values(text))
+    except json.JSONDecodeError:
+        return _lines(path, text)
+    records = _records([v for v in values if isinstance(v, Mapping)] or values)
+    if records is None:
+        raise ValueError(f"{path} is JSON without records")
+    return records, []
+
+
+def _values(text: str) -> Iterator[Any]:
+    decoder, place = json.JSONDecoder(), 0
+    while (between := BETWEEN.match(text, place)) and between.end() < len(text):
+        value, place = decoder.raw_decode(text, between.end())
+        yield value
+
+
 def _lines(path: str | Path, text: str) -> tuple[list[Mapping[str, Any]], list[str]]:
-    """One record a line; lines of other kinds are left out, with a note."""
     records, left_out = [], []
     for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
+        line = line.strip().rstrip(",")
+        if line in ("", "[", "]"):  # of a list with a comma after its last record
             continue
         try:
             record = json.loads(line)
@@ -52,7 +75,7 @@ def _lines(path: str | Path, text: str) -> tuple[list[Mapping[str, Any]], list[s
         if isinstance(record, Mapping):
             records.append(record)
     if not records:
-        number, reason = left_out[0]
+        number, reason = left_out[0]  # there is one, or the values would have been read
         raise ValueError(f"{path} cannot be read as JSON: line {number}: {reason}")
     if left_out:
         lines = f"{len(left_out)} lines are" if len(left_out) > 1 else "a line is"
@@ -73,14 +96,15 @@ def _records(data: Any) -> list[Mapping[str, Any]] | None:
         return None
     if not isinstance(data, Mapping):
         return None
-    if isinstance(data.get("columns"), list) and isinstance(data.get("data"), list):
-        return [dict(zip(data["columns"], row, strict=False)) for row in data["data"]]
+    names, rows = data.get("columns"), data.get("data")
+    if isinstance(names, list) and isinstance(rows, list) and all(map(_is_list, rows)):
+        return [dict(zip(map(str, names), row, strict=False)) for row in rows]
     for name in RECORDS:
         if isinstance(data.get(name), list | Mapping):
             found = _records(data[name])
             if found is not None:
                 return found
-    if data and all(key.isdigit() and isinstance(v, Mapping) for key, v in data.items()):
+    if data and all(key.isdecimal() and isinstance(v, Mapping) for key, v in data.items()):
         return _indexed(data)
     pairs = {name: _pairs(values) for name, values in data.items()}
     if pairs and all(pairs.values()):
@@ -99,6 +123,10 @@ def _records(data: Any) -> list[Mapping[str, Any]] | None:
     return [data] if any(isinstance(v, int | float | str) for v in data.values()) else None
 
 
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
 def _indexed(data: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Records by their steps, or by the numbers of their rows."""
     names = list(dict.fromkeys(name for record in data.values() for name in record))
@@ -109,8 +137,10 @@ def _indexed(data: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def _pairs(values: Any) -> list[tuple[Any, Any]] | None:
     """Steps and values of one measurement, as Sacred and others keep them; None if none."""
-    if isinstance(values, Mapping) and isinstance(values.get("steps"), list):
-        return list(zip(values["steps"], values.get("values", ()), strict=False))
+    if isinstance(values, Mapping):
+        steps, found = values.get("steps"), values.get("values")
+        if isinstance(steps, list) and isinstance(found, list):
+            return list(zip(steps, found, strict=False))
     if not isinstance(values, list):
         return None
     if all(isinstance(item, Mapping) and {"step", "value"} <= item.keys() for item in values):
@@ -122,7 +152,7 @@ def _pairs(values: Any) -> list[tuple[Any, Any]] | None:
 
 def _listed(values: Any) -> Any:
     """A column that pandas wrote as an object of rows by their index, as a list."""
-    if isinstance(values, Mapping) and all(key.isdigit() for key in values):
+    if isinstance(values, Mapping) and all(key.isdecimal() for key in values):
         return list(values.values())
     return values
 

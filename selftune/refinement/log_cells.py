@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import nan
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,10 @@ def number(cell: Any, decimal_comma: bool = False) -> float | None:
     if isinstance(cell, list) and len(cell) == 1:
         cell = cell[0]
     if cell is None or isinstance(cell, int | float):
-        return None if cell is None else float(cell)
+        try:
+            return None if cell is None else float(cell)
+        except OverflowError:  # a whole number that no float can hold
+            return inf
     text = re.sub(r"(?<=\d)['\s](?=\d{3}\b)", "", str(cell).strip())  # 1'000 and 1 000
     if decimal_comma:
         if POINTED_THOUSANDS.fullmatch(text):

@@ -34,6 +34,7 @@ COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 DECIMAL_COMMA = re.compile(r"[+-]?\d+(\.\d{3})*,\d+([eE][+-]?\d+)?")
 QUOTED_COMMA = re.compile(r"[+-]?(0,\d+|[1-9]\d*,(\d{1,2}|\d{4,}))([eE][+-]?\d+)?")
 DECIMAL_POINT = re.compile(r"[+-]?(0|[1-9]\d*)\.(\d{1,2}|\d{4,}|\d+[eE][+-]?\d+)")
+RULE = re.compile(r"[\s|+:=-]*--[\s|+:=-]*")  # below a header, as in Markdown
 MLFLOW = ["timestamp", "value", "step"]  # the columns of its files of one metric
 UNREADABLE = (csv.Error, EOFError, UnicodeError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 
@@ -117,7 +118,7 @@ def _delimited(path: str | Path, file: TextIO, head: str) -> Table:
     lines = [line for line in head.splitlines() if line.strip()]
     said = next((line[4] for line in lines[:1] if re.fullmatch("sep=.", line)), None)  # Excel's
     comments = [line.lstrip("# ") for line in lines if line.startswith("#")]
-    lines = [line for line in lines[said is not None :] if not line.startswith("#")]
+    lines = [line for line in lines[said is not None :] if _is_row(line)]
     delimiter, width = _delimiter(lines[:-1] or lines)  # the last one may be cut in two
     delimiter = said or delimiter
     titles = [*takewhile(lambda row: len(row) == 1 < width, _cells(lines, delimiter))]
@@ -133,11 +134,12 @@ def _delimited(path: str | Path, file: TextIO, head: str) -> Table:
 
 
 def _rows(path: str | Path, file: TextIO, delimiter: str, skip: int) -> Iterator[list[str]]:
-    """Header and rows; without comments, empty lines, and headers that a resumed run repeats."""
+    """Header and rows; without comments, rules, empty lines, and headers that a resumed run
+    repeats."""
     header, order = [], None
     try:
         with file:
-            lines = (line for line in file if line.strip() and not line.startswith("#"))
+            lines = filter(_is_row, file)
             rows = csv.reader(islice(lines, skip, None), delimiter=delimiter, skipinitialspace=True)
             for number, row in enumerate(rows):
                 if not header:
@@ -161,6 +163,10 @@ def _rows(path: str | Path, file: TextIO, delimiter: str, skip: int) -> Iterator
                     yield row
     except UNREADABLE as error:
         raise unreadable(path, error) from None
+
+
+def _is_row(line: str) -> bool:
+    return bool(line.strip()) and not line.startswith("#") and not RULE.fullmatch(line)
 
 
 def _headed(

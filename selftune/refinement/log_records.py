@@ -34,6 +34,7 @@ from selftune.refinement.long_tables import widened
 COUNTS = ("tokens", "samples")  # that stand in for steps
 LONG, MANY = 60, 30  # of names of columns in messages
 AXES = ("step", *COUNTS, "epoch")  # what tells where a row stands, the best first
+MOST_STEPS = 2**53  # up to which floats tell whole numbers apart
 
 
 def read_records(
@@ -62,6 +63,11 @@ def read_records(
     steps, joined = _joined(at, rows, series)
     records = _measured(joined)
 
+    if steps[-1] > MOST_STEPS:
+        raise ValueError(
+            f"{path} has a row at {steps[-1]:g}, which is no step: say another column of steps "
+            "with --column THEIRS=step"
+        )
     total, end = _total(path, texts, table.facts, steps[records], steps[-1])
     if end is not None:
         notes.append(end)
@@ -254,6 +260,8 @@ def _total(
 ) -> tuple[int, str | None]:
     """How many steps the run made, and a note if it was to make more."""
     said = _number_of_run(path, "total_steps", texts)
+    if said is not None and not 0 < said <= MOST_STEPS:
+        raise ValueError(f"{path}: total_steps is {said:g}, not a number of steps")
     if said is not None:
         return int(said), None
     total = max(first_and_total(steps)[1], int(last))

@@ -59,6 +59,10 @@ FORMS = {
     "tabs": PLAIN.replace(",", "\t"),
     "semicolons": PLAIN.replace(",", ";"),
     "bars": PLAIN.replace(",", "|"),
+    "markdown": csv("step|grad_norm|lr\n---:|:---:|---", STEPS, NORMS, LRS, delimiter=" | "),
+    "database": csv(
+        " step | grad_norm |  lr\n------+-----------+----", STEPS, NORMS, LRS, delimiter=" | "
+    ),
     "blanks": PLAIN.replace(",", "   "),
     "decimal commas": csv(
         "step;grad_norm;lr",
@@ -93,6 +97,10 @@ FORMS = {
     "xz": lzma.compress(PLAIN.encode()),
     "list of records": json.dumps(RECORDS),
     "records a line": "\n".join(map(json.dumps, RECORDS)),
+    "records a line, with commas": ",\n".join(map(json.dumps, RECORDS)) + ",\n",
+    "comma after the last record": "[\n" + ",\n".join(map(json.dumps, RECORDS)) + ",\n]\n",
+    "records over lines": "\n".join(json.dumps(record, indent=2) for record in RECORDS),
+    "records side by side": "".join(map(json.dumps, RECORDS)),
     "cut last line": "\n".join(map(json.dumps, RECORDS)) + '\n{"step": 1000, "gr',
     "nested records": json.dumps([{"step": r["step"], "train": r} for r in RECORDS]),
     "lists": json.dumps(COLUMNS),
@@ -255,6 +263,26 @@ def test_weight_decay_beside_learning_rates_of_unknown_name_is_said(tmp_path):
     assert not any("--column THEIRS=lr" in note for note in log.notes)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (csv("step,l2", [10**30 * s for s in STEPS], NORMS), "which is no step.*--column"),
+        (csv("step,l2,total_steps", STEPS, NORMS, ["inf"] * 100), "total_steps is inf"),
+        (csv("step,l2,total_steps", STEPS, NORMS, [1e300] * 100), r"total_steps is 1e\+300"),
+        (csv("step,l2,total_steps", STEPS, NORMS, [-5] * 100), "total_steps is -5"),
+        ("[" * 100_000, "JSON of too many levels"),
+        ('{"step": ' * 100_000, "JSON of too many levels"),
+        (f'[{{"step": {"9" * 400}, "l2": 1}}]', "rows without a step"),
+        ('{"columns": ["step"], "data": ["a"]}', "no column of gradient norms"),
+        ('{"l2": {"steps": [1], "values": 3}}', "JSON without a list of records"),
+    ],
+)
+def test_numbers_and_forms_of_no_run_are_refused_in_a_line(tmp_path, text, said):
+    with pytest.raises(ValueError, match=said) as refusal:
+        NormLog.load(written(tmp_path, text))
+    assert "\n" not in str(refusal.value)
+
+
 def test_a_step_before_the_first_is_refused(tmp_path):
     with pytest.raises(ValueError, match="steps must be 0 or more, got -10"):
         NormLog.load(written(tmp_path, csv("step,l2", [s - 10 for s in STEPS], NORMS)))
@@ -322,9 +350,10 @@ def test_of_several_runs_of_tensorboard_one_is_to_be_chosen(tmp_path):
         csv("Wall time,Step,Value", [1.7e9 + s for s in STEPS], STEPS, NORMS),
         json.dumps([[1.7e9 + s, s, n] for s, n in zip(STEPS, NORMS, strict=True)]),
         json.dumps(list(zip(STEPS, NORMS, strict=True))),
+        "".join(f"[{s}, {n}]\n" for s, n in zip(STEPS, NORMS, strict=True)),
         "".join(f"{1700000000000 + s} {n} {s}\n" for s, n in zip(STEPS, NORMS, strict=True)),
     ],
-    ids=["tensorboard csv", "tensorboard json", "json pairs", "mlflow"],
+    ids=["tensorboard csv", "tensorboard json", "json pairs", "pairs a line", "mlflow"],
 )
 def test_one_measurement_without_a_name_is_taken_for_the_norm_and_that_is_said(tmp_path, text):
     log = NormLog.load(written(tmp_path, text))

@@ -118,7 +118,8 @@ def test_a_state_that_was_not_grown_with_its_parameter_is_named(cls):
     name = next(n for n, v in state.items() if getattr(v, "shape", None) == (4, 2))
     optimizer.param_groups[0]["params"][0] = q
     optimizer.state[q] = state
-    message = rf"the state '{name}' of param_groups\[0\]\['params'\]\[0\] has the shape \(4, 2\)"
+    where = r"param_groups\[0\]\['params'\]\[0\]"
+    message = rf"the state '{name}' of {where} has the shape \(4, 2\), but should have \(6, 2\)"
     with pytest.raises(ValueError, match=message):
         train(optimizer, range(1, 2))
 

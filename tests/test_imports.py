@@ -1,4 +1,4 @@
-"""Which modules of selftune may import which: no circles, and layers that data flow up through."""
+"""The imports between modules of selftune: no circles, and layers that data flow up through."""
 
 import ast
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What `help` and an editor show of a public name."""
+"""Public names as `help` and an editor show them."""
 
 import ast
 import inspect

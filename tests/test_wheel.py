@@ -1,4 +1,4 @@
-"""What people get from `pip install selftune`."""
+"""The wheel and the sdist: their contents, and training with the wheel alone."""
 
 import email
 import re

@@ -1,4 +1,4 @@
-"""What of an optimizer arrives in training frameworks: the table of docs/frameworks.md.
+"""Optimizers in training frameworks: the scripts behind the table of docs/frameworks.md.
 
 Every script trains the same small problem in one framework, validates and saves in mid-run, and
 resumes. A subject that needs lines of its own is given them by the script's `wire_...`, where

@@ -1,4 +1,4 @@
-"""What an average costs, counted as the benchmark counts it."""
+"""The costs of an average, counted as the benchmark counts them."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""What goes wrong in other tools, named after them, and does not here."""
+"""Defects of other tools, named after them, that are not here."""
 
 import copy
 import re

@@ -1,4 +1,4 @@
-"""What an optimizer finds that calls the closure of its step, once or again."""
+"""Optimizers that call the closure of their step, once or several times."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What is said of a method that cannot be used, before anything runs."""
+"""Errors for methods that cannot be used, before anything runs."""
 
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy

@@ -1,4 +1,4 @@
-"""What the suites over every public optimizer share: the classes, a noisy bowl, equality."""
+"""Shared by the suites over every public optimizer: the classes, a noisy bowl, equality."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every public optimizer promises. A class exported by selftune.optim is under test here."""
+"""The promises of every public optimizer. A class exported by selftune.optim is under test here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong in other packages' optimizers and does not here, where no other file asks it.
+"""Defects of other packages' optimizers that are not here, where no other file asks it.
 
 docs/defects.md lists all of it, with the tests in the other files.
 """

@@ -1,4 +1,4 @@
-"""What the estimators of a distance refuse to believe."""
+"""Estimates of a distance that are refused."""
 
 import math
 

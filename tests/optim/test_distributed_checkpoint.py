@@ -1,4 +1,4 @@
-"""What torch.distributed.checkpoint saves on some ranks is loaded on any other number of them."""
+"""Checkpoints of torch.distributed.checkpoint, saved on some ranks and loaded on another number."""
 
 from __future__ import annotations
 

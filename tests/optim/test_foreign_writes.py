@@ -503,3 +503,24 @@ def test_saving_while_other_weights_are_in_place_changes_nothing(make):
         fit(model, optimizer, 3)
         ends.append(flat(model))
     assert torch.equal(*ends)
+
+
+def test_weights_that_are_replaced_three_times_in_a_few_steps_are_warned_of():
+    model = network()
+    optimizer = ScheduleFreeAdamW(model.parameters())
+    for _ in range(3):
+        fit(model, optimizer, 5)
+        with torch.no_grad():
+            for p in model.parameters():
+                p.normal_()
+    with pytest.warns(UserWarning, match=r"again and again.*optimizer\.project\(fn\)"):
+        fit(model, optimizer, 1)
+
+
+def test_a_projection_of_a_parameter_without_gradients_is_made_once():
+    stepped, frozen = (torch.ones(3, requires_grad=True) for _ in range(2))
+    optimizer = ScheduleFreeAdamW([stepped, frozen])
+    stepped.grad = torch.ones(3)
+    optimizer.step()
+    optimizer.project(lambda: (stepped.mul_(0.5), frozen.mul_(0.5)))
+    assert torch.equal(frozen, torch.full((3,), 0.5))

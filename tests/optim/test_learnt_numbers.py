@@ -1,4 +1,4 @@
-"""What people do with the numbers that a method learns: log, keep, set, cap and clear them."""
+"""The numbers that a method learns: people log, keep, set, cap and clear them."""
 
 from __future__ import annotations
 

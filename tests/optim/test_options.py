@@ -1,4 +1,4 @@
-"""What constructors and groups take, and what they say of what they do not."""
+"""Options of constructors and groups, and the errors for those that they do not take."""
 
 from __future__ import annotations
 

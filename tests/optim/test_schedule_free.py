@@ -281,3 +281,20 @@ def test_adamw_does_not_see_the_scale_of_the_loss():
             optimizer.step()
         ends.append(p)
     assert torch.equal(*ends)
+
+
+@adams
+def test_weight_decay_at_x_is_at_the_average_while_beta_changes(cls):
+    run = Run(cls, decay_at="x")
+    run.optimizer.param_groups[0]["betas"] = (0.5, 0.999)
+    assert_equal_up_to_rounding(decayed(run), run.x[-1])
+
+
+def test_a_context_within_another_ends_at_the_evaluation_weights():
+    run = Run(ScheduleFreeSGD)
+    optimizer, (p,) = run.optimizer, run.optimizer.param_groups[0]["params"]
+    with optimizer.evaluation_weights():
+        optimizer.train()
+        with optimizer.evaluation_weights():
+            pass
+        assert_equal_up_to_rounding(p.detach(), run.x[-1])

@@ -37,7 +37,10 @@ from selftune.optim import (
     ScheduleFreeSGD,
 )
 from selftune.optim.engine import skipped_steps
+from selftune.optim.engine.cohorts import Bucket
+from selftune.optim.engine.precision import run
 from selftune.optim.optimizer import write
+from selftune.tensor_list import TensorList
 
 
 @pytest.fixture(params=["host", "device"], autouse=True)
@@ -344,3 +347,9 @@ def test_a_rules_number_that_is_not_finite_is_refused_for_it():
         p.grad = torch.tensor(gradient)
         optimizer.step()
     assert float(optimizer.param_groups[0]["reciprocal"]) == 0.25
+
+
+def test_the_sums_of_a_step_that_is_undone_are_zero():
+    b = Bucket(group={}, **{name: TensorList([torch.ones(3)]) for name in ("param", "grad")})
+    for ok, expected in ((True, 3.0), (False, 0.0)):
+        assert run(lambda b: [b.grad.dot(b.grad)], b, torch.tensor(ok)) == [expected]

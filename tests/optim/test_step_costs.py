@@ -1,4 +1,4 @@
-"""What a step costs, counted as the benchmark counts it."""
+"""The costs of a step, counted as the benchmark counts them."""
 
 import argparse
 

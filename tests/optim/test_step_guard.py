@@ -1,4 +1,4 @@
-"""What is noticed around a step: options that were changed, decay, skips, misfits, hard numbers."""
+"""Checks around a step: options that were changed, decay, skips, misfits, hard numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every schedule does: the algebra, JSON, and its place in torch's own scheduler."""
+"""Properties of every schedule: its algebra, JSON, and its place in torch's own scheduler."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""What one of two processes does for test_all_gpus: `python gloo.py RANK STORE`.
+"""One of the two processes of test_all_gpus: `python gloo.py RANK STORE`.
 
 The adapter trains on half a batch each; everything is compared with one process on all of it.
 """

@@ -1,4 +1,4 @@
-"""What holds for both speech models."""
+"""Properties of both speech models."""
 
 import pytest
 import torch

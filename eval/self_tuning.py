@@ -118,7 +118,7 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--method",
-        default="schedule_free_adamw",
+        default="self_tune",
         help="a,b or all; your own as path/to/file.py:function or package.module:function",
     )
     parser.add_argument("--studies", type=count, default=3, help="repetitions with other seeds")

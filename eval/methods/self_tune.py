@@ -16,6 +16,6 @@ def self_tune(model: nn.Module, num_steps: int) -> Built:
 SELF_TUNE = Method(
     "self_tune",
     "SelfTune, first lr .003, no horizon, no warm-up, no schedule",
-    "none, the default",
+    "decoupled .05 x eta, all parameters, the default",
     self_tune,
 )

@@ -62,6 +62,13 @@ def test_a_method_goes_by_its_name_and_describes_itself(method):
 
 
 @every_method
+def test_a_method_that_claims_no_weight_decay_has_none(method):
+    if method.weight_decay.startswith("none"):
+        groups = Training(method).optimizer.param_groups
+        assert not any(group.get("weight_decay") for group in groups)
+
+
+@every_method
 def test_all_parameters_are_trained(method):
     training = Training(method)
     held = [p for group in training.optimizer.param_groups for p in group["params"]]

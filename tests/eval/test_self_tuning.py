@@ -407,7 +407,7 @@ def test_a_terminal_without_all_letters_shows_the_others():
 
 def test_the_defaults_are_the_main_job():
     options = self_tuning._parser().parse_args([])
-    assert (options.workload, options.method) == ("all", "schedule_free_adamw")
+    assert (options.workload, options.method) == ("all", "self_tune")
     assert (options.studies, options.budget, options.seed) == (3, 3.0, 0)
     assert options.out == Path("runs/self_tuning")
     assert options.jobs == cores()

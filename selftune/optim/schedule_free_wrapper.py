@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -29,6 +30,7 @@ OPTIONS_ADDED = {
     *("amsgrad", "nesterov", "maximize", "foreach", "capturable", "differentiable", "fused"),
     *("centered", "decoupled_weight_decay", BETA, R),
 }
+OPTIONS_OF_A_DEVICE = {"foreach", "capturable", "differentiable", "fused", "decoupled_weight_decay"}
 
 
 class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
@@ -264,7 +266,9 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         state = {i: base for i, base in of_base.items() if base}
         before = self.param_groups
         _require_same_base(self.base, state_dict["param_groups"])
-        _require_same_shapes([p for group in before for p in group["params"]], saved, state_dict)
+        params = [p for group in before for p in group["params"]]
+        _require_same_state(self.base, params, state_dict["param_groups"], of_base)
+        _require_same_shapes(params, saved, state_dict)
         self.base.load_state_dict({**state_dict, "state": state})
         self.param_groups = self.base.param_groups
         for group, old in zip(self.param_groups, before, strict=True):
@@ -364,6 +368,43 @@ def _require_same_base(base: torch.optim.Optimizer, loaded: list[Group]) -> None
                 f"the loaded state is {what}, not of ScheduleFree around torch's {name}: a run "
                 "goes on with the base that it began with; to change it, load the model alone"
             )
+
+
+def _require_same_state(
+    base: torch.optim.Optimizer, params: list[Tensor], groups: list[Group], loaded: dict[int, State]
+) -> None:
+    """Raise ValueError for a state of other names than a step of an optimizer of torch's leaves."""
+    saved = [(i, group) for group in groups for i in group["params"]]
+    for (i, group), p in zip(saved, params, strict=False):
+        state = loaded.get(i)
+        if state and (wanted := _names_after_a_step(base, group, p.dim())):
+            tensors = {name for name, value in state.items() if isinstance(value, Tensor)}
+            missing, others = sorted(wanted - state.keys()), sorted(tensors - wanted)
+            if missing or others:
+                what = f"lacks {missing}" if missing else f"has {others}"
+                raise ValueError(
+                    f"the loaded state is another method's, not of ScheduleFree around torch's "
+                    f"{type(base).__name__}: it {what}; to change the base, load the model alone"
+                )
+
+
+def _names_after_a_step(base: torch.optim.Optimizer, group: Group, dim: int) -> set[str]:
+    """Of the state of a parameter with so many dimensions; none if that cannot be told."""
+    if not type(base).__module__.startswith("torch.optim."):
+        return set()
+    p = torch.zeros([1] * dim, requires_grad=True)
+    p.grad = torch.zeros_like(p)
+    options = {n: group[n] for n in base.defaults.keys() - OPTIONS_OF_A_DEVICE if n in group}
+    try:
+        probe = type(base)([p], **options)
+        inspect.unwrap(type(base).step)(probe)  # without the hooks of all optimizers' steps
+    except (TypeError, ValueError) as error:  # of the step: three betas, say
+        raise ValueError(
+            f"the loaded options are not those of torch's {type(base).__name__}: {error}"
+        ) from None
+    except RuntimeError:  # it takes other gradients than these
+        return set()
+    return {name for name, value in probe.state[p].items() if value is not None}
 
 
 def _require_same_shapes(params: list[Tensor], saved: list[int], loaded: State) -> None:

@@ -175,6 +175,17 @@ def test_a_peers_checkpoint_is_refused_by_every_other_method(case):
             continued(peer, params, other)
 
 
+@pytest.mark.parametrize("name", ["ScheduleFreeAdamW", "ScheduleFreeSGD", "ScheduleFreeRAdam"])
+def test_a_schedule_free_state_that_counts_in_its_groups_otherwise_is_refused(name):
+    peer = getattr(pytest.importorskip("pytorch_optimizer"), name)(weights())
+    peer.train()
+    train(peer, range(2))
+    for cls in CLASSES:
+        optimizer = cls(weights())
+        with pytest.raises(ValueError, match="that of another optimizer, not of"):
+            optimizer.load_state_dict(copy.deepcopy(peer.state_dict()))
+
+
 def test_a_checkpoint_of_another_package_is_refused():
     dog = pytest.importorskip("dog")
     params = weights()

@@ -451,6 +451,54 @@ def test_the_state_of_another_base_is_refused_and_changes_nothing(theirs):
     assert same(snapshot(optimizer, params), before)
 
 
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [
+        ("prodigyopt", "Prodigy"),
+        ("dadaptation", "DAdaptAdam"),
+        ("dadaptation", "DAdaptAdan"),
+        ("schedulefree", "AdamWScheduleFree"),
+        ("pytorch_optimizer", "AdaBelief"),
+    ],
+)
+def test_a_state_of_another_package_is_refused_and_changes_nothing(package, name):
+    other = getattr(pytest.importorskip(package), name)(weights())
+    getattr(other, "train", lambda: None)()
+    take_steps(other, range(2))
+    params = weights()
+    optimizer = ScheduleFree(torch.optim.AdamW(params))
+    take_steps(optimizer, range(2))
+    before = snapshot(optimizer, params)
+    with pytest.raises(ValueError, match=r"not (of|those of) .*torch's AdamW"):
+        optimizer.load_state_dict(other.state_dict())
+    assert same(snapshot(optimizer, params), before)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: torch.optim.SGD(p, lr=0.1),
+        lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
+        lambda p: torch.optim.AdamW(p, amsgrad=True),
+        lambda p: torch.optim.RMSprop(p, centered=True, momentum=0.5),
+        torch.optim.Adagrad,
+        torch.optim.Adafactor,
+        torch.optim.Rprop,
+        torch.optim.ASGD,
+    ],
+)
+def test_its_own_state_loads_around_every_optimizer_of_torchs(make):
+    others, params = weights(), weights()
+    other, optimizer = ScheduleFree(make(others)), ScheduleFree(make(params))
+    take_steps(other, range(2))
+    hook = register_optimizer_step_post_hook(lambda *_: pytest.fail("it stepped"))
+    try:
+        optimizer.load_state_dict(other.state_dict())
+    finally:
+        hook.remove()
+    assert same(optimizer.state_dict(), other.state_dict())
+
+
 def test_a_state_of_another_shape_is_named_when_it_is_loaded_and_changes_nothing():
     def trained(rows: int) -> ScheduleFree:
         p = torch.nn.Parameter(torch.ones(rows, 2))

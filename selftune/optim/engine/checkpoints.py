@@ -81,14 +81,16 @@ def _require_method(name: str, group: Group) -> None:
     """Raise ValueError for a loaded group that is another method's.
 
     Our groups name their method; those of older versions have only `train_mode`. A group that has
-    options and neither of them is torch's or another package's.
+    options and neither of them is torch's or another package's; so is one with an option of
+    schedulefree's that ours never had, as pytorch_optimizer's have.
     """
     theirs = group.get(METHOD)
-    if theirs is None and "train_mode" not in group and not group.keys() <= NO_OPTIONS:
+    is_old = "train_mode" in group and "weight_lr_power" not in group
+    if theirs is None and not is_old and not group.keys() <= NO_OPTIONS:
         # Of torch's groups only those of AdamW and Adam have an amsgrad, and Adam's decay with the
         # gradient.
         is_adamw = group.get("amsgrad") is False and group.get("decoupled_weight_decay", True)
-        if name != "AdamW" or not is_adamw or group["maximize"]:
+        if name != "AdamW" or not is_adamw or group.get("maximize", True):
             theirs = "another optimizer"
     if theirs not in (None, name):
         raise ValueError(

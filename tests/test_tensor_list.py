@@ -288,3 +288,9 @@ def test_none_or_nan_is_zero_if_every_square_is_finite_and_passes_over_empty_ten
     expected = 0.0 if value == 1 else float("nan")
     torch.testing.assert_close(tensors.none_or_nan(), torch.tensor(expected), equal_nan=True)
     assert TensorList([torch.empty(0), torch.empty(0, 3)]).none_or_nan() == 0
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-30, torch.tensor(1e-8)])
+def test_zeros_are_replaced_where_eps_does_not_rule_them_out(eps):
+    tensors = TensorList([torch.tensor([0.0, 2.0])])
+    assert tensors.without_zeros_(eps).tensors[0].tolist() == [float("inf"), 2.0]

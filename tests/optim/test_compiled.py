@@ -271,6 +271,18 @@ def test_a_weight_decay_of_any_type_compiles_nothing_anew(number):
     assert compilations() == before
 
 
+def test_a_count_among_the_numbers_of_a_rule_compiles_nothing_anew():
+    class Counting(optim.AdamW):
+        def advance(self, group, counts):
+            return {**super().advance(group, counts), "count": counts["step"]}
+
+    optimizer = Counting([torch.ones(5, requires_grad=True)], compile=True)
+    take_steps(optimizer)
+    before = compilations()
+    take_steps(optimizer, 3)
+    assert compilations() == before
+
+
 def test_an_option_that_no_rule_reads_compiles_nothing_anew():
     take_steps(optim.ScheduleFreeSGD([torch.ones(5, requires_grad=True)], compile=True))
     before = compilations()
@@ -420,6 +432,42 @@ def test_a_compiler_that_fails_later_gives_the_list_path_from_then_on(monkeypatc
         assert {optimizer.state[p]["step"] for p in params} == {4}
         ends.append(params)
     torch.testing.assert_close(*ends)
+
+
+def test_after_a_failure_of_the_compiler_it_may_be_tried_again(monkeypatch):
+    works, compiler = [], torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda rule, **options: compiler(rule, **options) if works else fails
+    )
+    optimizer = optim.AdamW([torch.ones(5, requires_grad=True)], compile=True)
+    with pytest.warns(UserWarning, match="without compile=True"):
+        take_steps(optimizer)
+    works.append(True)
+    optimizer.param_groups[0]["compile"] = True
+    take_steps(optimizer)
+    assert optimizer.param_groups[0]["compile"]
+
+
+def test_a_gradient_that_is_the_negative_of_its_memory_is_compiled_as_it_is():
+    ends = []
+    for compile in (False, True):
+        p = torch.linspace(-1, 1, LARGE).requires_grad_()
+        optimizer = optim.AdamW([p], compile=compile)
+        p.grad = torch._neg_view(torch.ones(LARGE))
+        optimizer.step()
+        ends.append(p)
+    torch.testing.assert_close(*ends)
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_step_between_forward_and_backward_is_an_error_of_autograd(compile):
+    p = torch.ones(LARGE, requires_grad=True)
+    optimizer = optim.AdamW([p], compile=compile)
+    loss = p.square().sum()
+    p.grad = torch.ones(LARGE)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
 
 
 ALONE = """

@@ -13,6 +13,7 @@ from contract import CLASSES, WRAPPED, with_decay, without_code_generator
 from benchmarks.ranks import in_worlds, on_ranks
 from benchmarks.sharding import BATCH, EVEN, FOUR, TWO, WAYS, Run, Runner, apart, train
 from selftune.optim import Optimizer, Prodigy
+from selftune.optim.engine.loss import with_mean
 
 # By default these begin with steps so small that 20 of them show nothing.
 LARGER = {"DAdaptAdaGrad": {"d0": 1e-2}, "LDoG": {"reps_rel": 1e-2}}
@@ -150,3 +151,10 @@ def test_in_float32_dividing_moves_a_run_no_further_than_reordering_its_batches(
 @in_float32
 def test_every_rank_has_the_same_estimate_in_float32(worlds, name):
     assert len({runs[FLOAT32_WAY, torch.float32][name].d for runs in worlds[2]}) == 1
+
+
+def test_the_loss_of_sharded_parameters_is_the_mean_over_the_ranks(monkeypatch):
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda group: {"a": 2, "b": 3}[group])
+    parts = [((), [torch.zeros(())]), (("a", "b"), [torch.zeros(())])]
+    terms = [sums[-1].item() for _, sums in with_mean(parts, torch.tensor(12.0))]
+    assert terms == [0.0, 2.0]  # of each rank, which the all-reduces add up

@@ -1,4 +1,4 @@
-"""What CI installs is the same until somebody changes it."""
+"""CI installs the same versions until somebody changes them."""
 
 import re
 from pathlib import Path

@@ -129,9 +129,8 @@ def test_a_command_of_a_page_exists_and_takes_its_arguments(module, arguments, c
     if not hasattr(inside, "main"):
         inside = importlib.import_module(f"{module}.__main__")
     with pytest.raises(SystemExit) as exited:
-        inside.main(
-            [*arguments, "--help"]
-        )  # it looks at what comes before, then says what it takes
+        # It looks at what comes before, then says what it takes.
+        inside.main([*arguments, "--help"])
     printed = capsys.readouterr()
     assert exited.value.code == 0, printed.err
     assert [word for word in arguments if word[:2] == "--" and word not in printed.out] == []

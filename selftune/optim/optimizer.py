@@ -300,6 +300,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
             group["compile"] = False
         for cohort in self._cohorts:
             cohort.compiled = False
+        self._watch = None  # who sets compile=True again, before the next step too, is heard
 
     def _estimate(self, sums: list[Sums], ok: Tensor | None) -> None:
         if not sums[0][1]:

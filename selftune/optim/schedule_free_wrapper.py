@@ -30,7 +30,8 @@ OPTIONS_ADDED = {
     *("amsgrad", "nesterov", "maximize", "foreach", "capturable", "differentiable", "fused"),
     *("centered", "decoupled_weight_decay", BETA, R),
 }
-OPTIONS_OF_A_DEVICE = {"foreach", "capturable", "differentiable", "fused", "decoupled_weight_decay"}
+# Options that a constructor of torch's does not take, or that do not matter to a state's names.
+NOT_PROBED = {"foreach", "capturable", "differentiable", "fused", "decoupled_weight_decay"}
 
 
 class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
@@ -374,10 +375,13 @@ def _require_same_state(
     base: torch.optim.Optimizer, params: list[Tensor], groups: list[Group], loaded: dict[int, State]
 ) -> None:
     """Raise ValueError for a state of other names than a step of an optimizer of torch's leaves."""
-    saved = [(i, group) for group in groups for i in group["params"]]
-    for (i, group), p in zip(saved, params, strict=False):
-        state = loaded.get(i)
-        if state and (wanted := _names_after_a_step(base, group, p.dim())):
+    saved = [(i, n) for n, group in enumerate(groups) for i in group["params"]]
+    names: dict[tuple[int, int], set[str]] = {}  # one probe for each group and number of dimensions
+    for (i, n), p in zip(saved, params, strict=False):
+        state, kind = loaded.get(i), (n, p.dim())
+        if state and kind not in names:
+            names[kind] = _names_after_a_step(base, groups[n], p.dim())
+        if state and (wanted := names[kind]):
             tensors = {name for name, value in state.items() if isinstance(value, Tensor)}
             missing, others = sorted(wanted - state.keys()), sorted(tensors - wanted)
             if missing or others:
@@ -394,7 +398,7 @@ def _names_after_a_step(base: torch.optim.Optimizer, group: Group, dim: int) -> 
         return set()
     p = torch.zeros([1] * dim, requires_grad=True)
     p.grad = torch.zeros_like(p)
-    options = {n: group[n] for n in base.defaults.keys() - OPTIONS_OF_A_DEVICE if n in group}
+    options = {n: group[n] for n in base.defaults.keys() - NOT_PROBED if n in group}
     try:
         probe = type(base)([p], **options)
         inspect.unwrap(type(base).step)(probe)  # without the hooks of all optimizers' steps

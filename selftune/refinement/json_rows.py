@@ -97,7 +97,11 @@ def _records(data: Any) -> list[Mapping[str, Any]] | None:
     if not isinstance(data, Mapping):
         return None
     names, rows = data.get("columns"), data.get("data")
-    if isinstance(names, list) and isinstance(rows, list) and all(map(_is_list, rows)):
+    if (
+        isinstance(names, list)
+        and isinstance(rows, list)
+        and all(isinstance(row, list) for row in rows)
+    ):
         return [dict(zip(map(str, names), row, strict=False)) for row in rows]
     for name in RECORDS:
         if isinstance(data.get(name), list | Mapping):
@@ -121,10 +125,6 @@ def _records(data: Any) -> list[Mapping[str, Any]] | None:
             for i in range(length)
         ]
     return [data] if any(isinstance(v, int | float | str) for v in data.values()) else None
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
 
 
 def _indexed(data: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -227,26 +227,27 @@ def test_an_interrupted_ablation_goes_on_where_it_was(tmp_path):
     assert table == whole
 
 
-def test_a_line_cut_in_two_costs_its_run_and_no_other(tmp_path):
-    ablate(Training(), SCHEDULES, seeds=2, out=tmp_path)
-    path = tmp_path / "outcomes.jsonl"
-    content = path.read_bytes()
-    path.write_bytes(content[:-20])
+def resumed_without_the_last(count, folder):
+    """An ablation whose file lost some bytes at its end, made again; the file before and after."""
+    ablate(Training(), SCHEDULES, seeds=2, out=folder)
+    path = folder / "outcomes.jsonl"
+    before = path.read_bytes()
+    path.write_bytes(before[:-count])
     again = Training()
-    ablate(again, SCHEDULES, seeds=2, out=tmp_path)
+    ablate(again, SCHEDULES, seeds=2, out=folder)
+    return again, before, path.read_bytes()
+
+
+def test_a_line_cut_in_two_costs_its_run_and_no_other(tmp_path):
+    again, _, after = resumed_without_the_last(20, tmp_path)
     assert again.keys == [(1.0, 1)]
-    assert [json.loads(line)["seed"] for line in path.read_text().splitlines()] == [0, 0, 1, 1]
+    assert [json.loads(line)["seed"] for line in after.splitlines()] == [0, 0, 1, 1]
 
 
 def test_a_whole_line_without_its_newline_is_kept(tmp_path):
-    ablate(Training(), SCHEDULES, seeds=2, out=tmp_path)
-    path = tmp_path / "outcomes.jsonl"
-    content = path.read_bytes()
-    path.write_bytes(content[:-1])
-    again = Training()
-    ablate(again, SCHEDULES, seeds=2, out=tmp_path)
+    again, before, after = resumed_without_the_last(1, tmp_path)
     assert again.runs == []
-    assert path.read_bytes() == content
+    assert after == before
 
 
 def test_two_ablations_do_not_write_into_one_folder(tmp_path):

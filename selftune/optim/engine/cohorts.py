@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import methodcaller
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from selftune.dtensor import is_sharded, own_part
+from selftune.dtensor import is_sharded, own_parts
 from selftune.optim.engine.collectives import Shards, plain, plain_grad, shards
 from selftune.optim.engine.sparse_rows import Rows, is_sparse
 from selftune.tensor_list import TensorList
@@ -71,13 +72,14 @@ class Cohort:
         self.pieces: Any = None  # how compiled code takes them; see packing.py
 
     def memory(self) -> list[Any]:
-        """The identity and the address of every tensor."""
-        tensors: list[Any] = [*self.members]
+        """The identities of all tensors, their addresses, and whether they are contiguous."""
+        tensors = [*self.members]
         tensors += [state.get(name) for state in self.states for name in self.names]
-        parts = map(own_part, tensors) if is_sharded(self.members[0]) else tensors
+        parts = own_parts([tensor for tensor in tensors if tensor is not None])
         return [
-            part is None or (id(tensor), part.data_ptr(), part.is_contiguous())
-            for tensor, part in zip(tensors, parts, strict=True)
+            list(map(id, tensors)),
+            list(map(methodcaller("data_ptr"), parts)),
+            list(map(methodcaller("is_contiguous"), parts)),
         ]
 
     def advance(self, rule: Callable[[Group, State], State]) -> State:

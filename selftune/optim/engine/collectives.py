@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selftune.dtensor import is_sharded, own_part
+from selftune.dtensor import is_sharded, own_part, own_parts
 
 # The process groups over whose ranks a tensor is split, one per sharded mesh dimension.
 Shards = tuple[Any, ...]
@@ -20,6 +20,12 @@ def plain(tensor: Any) -> Tensor:
     """The memory behind a parameter, a gradient or a state: this rank's part, as real numbers."""
     tensor = own_part(tensor)
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def all_plain(tensors: Sequence[Any]) -> Sequence[Tensor]:
+    """`plain` of each: quickly where all are whole and real."""
+    parts = own_parts(tensors)
+    return list(map(plain, parts)) if any(map(torch.is_complex, parts)) else parts
 
 
 def plain_grad(p: Any) -> Tensor:

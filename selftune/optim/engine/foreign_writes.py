@@ -9,13 +9,13 @@ neither of which needs the device, and on the CPU by a sample of its elements to
 from __future__ import annotations
 
 from collections.abc import Iterable
-from operator import is_not
+from operator import attrgetter, is_not, methodcaller
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from selftune.optim.engine.collectives import plain
+from selftune.optim.engine.collectives import all_plain, plain
 
 SAMPLE = 64  # elements of each tensor that are compared
 # A parameter that is written three times, at most so many steps apart, is written `again`.
@@ -60,7 +60,7 @@ class Marks:
         After a step these are all parameters, and those that were found written before it are
         copied, to know next time which of their elements are.
         """
-        addresses = [plain(p).data_ptr() for p in params]
+        versions, addresses = _versions_and_addresses(params)
         if len(params) != len(self._params) or any(map(is_not, params, self._params)):
             self._sign_some(params)
         elif addresses != self._addresses:
@@ -68,7 +68,7 @@ class Marks:
         else:
             for views, values in self._batches:
                 torch.cat(views, out=values)
-            self._versions = [plain(p)._version for p in params]
+            self._versions = versions
         if after_step:
             self._steps += 1
             self._whole = {p: plain(p).detach().clone() for p in params if p in self._touched}
@@ -91,11 +91,9 @@ class Marks:
         return found
 
     def _suspects(self, wait: bool) -> list[int]:
-        suspects: set[int] = set()
-        for i, p in enumerate(self._params):
-            tensor = plain(p)
-            if tensor._version != self._versions[i] or tensor.data_ptr() != self._addresses[i]:
-                suspects.add(i)
+        versions, addresses = _versions_and_addresses(self._params)
+        suspects = {i for i, own in enumerate(self._versions) if versions[i] != own}
+        suspects |= {i for i, own in enumerate(self._addresses) if addresses[i] != own}
         for views, values in self._batches:
             if values.is_meta or not (values.is_cpu or wait):
                 continue
@@ -147,8 +145,7 @@ class Marks:
     def _begin(self, params: list[Tensor]) -> None:
         self._params = list(params)
         self._places = {p: i for i, p in enumerate(params)}
-        self._addresses = [plain(p).data_ptr() for p in params]
-        self._versions = [plain(p)._version for p in params]
+        self._versions, self._addresses = _versions_and_addresses(params)
         self._views = [_sample(plain(p).detach()) for p in params]
         alike: dict[tuple[torch.device, torch.dtype], list[int]] = {}
         for i, view in enumerate(self._views):
@@ -185,6 +182,11 @@ def put(tensor: Tensor, value: Tensor, where: Tensor | None) -> None:
     """Write the value everywhere, or where the mask is true."""
     value = value.to(tensor.dtype)
     tensor.copy_(value if where is None else torch.where(where, value, tensor))
+
+
+def _versions_and_addresses(params: list[Tensor]) -> tuple[list[int], list[int]]:
+    tensors = all_plain(params)
+    return list(map(attrgetter("_version"), tensors)), list(map(methodcaller("data_ptr"), tensors))
 
 
 def _sample(tensor: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class Pack:
         }
         self.lists = {name: TensorList([tensor]) for name, tensor in memory.items()}
         self.params = TensorList(_parts(memory["param"], params))
-        self.grads = TensorList(_parts(memory["grad"], grads))
+        self.own = {name: memory[name][:elements] for name in ("param", "grad")}
         ends = [tensor[elements:] for tensor in memory.values()]
         self.ends = TensorList(ends if elements < SHORTEST else [])
         for name in names:
@@ -78,10 +78,10 @@ class Pack:
                 state[name] = _like(state[name], part)
 
     def read_gradients(self) -> None:
-        self.grads.copy_(TensorList(self._grads()))
+        torch.cat([_in_one_dimension(grad) for grad in self._grads()], out=self.own["grad"])
 
     def read_parameters(self) -> None:
-        self.params.copy_(TensorList(self._params()))
+        torch.cat([_in_one_dimension(p) for p in self._params()], out=self.own["param"])
         self.ends.zero_()
 
     def write_back(self) -> None:
@@ -175,7 +175,12 @@ def _flat(tensor: Tensor) -> Tensor:
 
 def _side_by_side(tensors: list[Tensor]) -> Tensor:
     missing = max(0, SHORTEST - sum(tensor.numel() for tensor in tensors))
-    return torch.cat([*(tensor.reshape(-1) for tensor in tensors), tensors[0].new_zeros(missing)])
+    flat = map(_in_one_dimension, tensors)
+    return torch.cat([*flat, tensors[0].new_zeros(missing)])
+
+
+def _in_one_dimension(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dim() == 1 else tensor.reshape(-1)
 
 
 def _parts(memory: Tensor, like: list[Tensor]) -> list[Tensor]:

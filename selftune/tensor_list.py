@@ -47,7 +47,10 @@ class TensorList:
         return self
 
     def every(self, step: int) -> TensorList:
-        """Every `step`-th element of each tensor, from the first on; in one dimension unless 1."""
+        """Every `step`-th element of each tensor, from the first on, as 1-D tensors.
+
+        With a step of 1 the tensors keep their shapes.
+        """
         if step == 1:
             return self
         return TensorList([tensor.flatten()[::step] for tensor in self.tensors])
@@ -152,24 +155,25 @@ class TensorList:
     def norm(self, ord: float = 2, dtype: torch.dtype | None = None) -> Tensor:
         """The vector norm over all elements, a 0-d tensor.
 
-        dtype: what it is computed in; for types of fewer than 32 bits float32, if not given.
+        dtype: what it is computed in. Defaults to float32 for tensors of fewer than 32 bits, else
+            to the tensors' own.
         """
         if dtype is None and self.tensors[0].dtype.itemsize < 4:
             dtype = torch.float32
         return torch.linalg.vector_norm(torch.stack(self._norms(ord, dtype)), ord)
 
     def rough_sum_of_squares(self) -> Tensor:
-        """The square of the 2-norm, of which the last digits may differ from call to call."""
+        """The square of the 2-norm, whose last digits may differ from call to call."""
         one = self.tensors[0]
         if len(self) == 1 and one.is_cpu and one.is_contiguous() and one.dtype.itemsize >= 4:
-            # On a CPU an inner product is faster, but what it rounds depends on the address.
+            # On a CPU an inner product is faster, but its rounding depends on memory alignment.
             elements = one if one.dim() == 1 else one.view(-1)
             return torch.dot(elements, elements)
         return self.norm() ** 2
 
     def none_or_nan(self) -> Tensor:
         """0 if the square of each element is finite, NaN if not: a 0-d tensor."""
-        filled = [each for each in self.tensors if each.numel()]  # a rank's part may be empty
+        filled = [each for each in self.tensors if each.numel()]  # a rank's shard may be empty
         if not filled:
             return torch.zeros((), device=self.tensors[0].device)
         largest = TensorList(filled).norm(float("inf"))
@@ -178,8 +182,8 @@ class TensorList:
     def without_zeros_(self, eps: Scalar) -> TensorList:
         """Replace 0 by infinity, so that dividing by it gives 0, even for 0 / 0.
 
-        eps: what was added to these non-negative numbers. If it is known to be large enough, there
-        are no zeros to replace.
+        eps: what was added to these non-negative numbers. Unless it may be too small for that,
+            there are no zeros to replace.
         """
         if isinstance(eps, Tensor) or eps < 1e-20:
             for tensor in self.tensors:
@@ -187,10 +191,10 @@ class TensorList:
         return self
 
     def without_tiny_(self, bound: float) -> TensorList:
-        """Replace what is nearer to 0 than `bound` by 0.
+        """Replace elements within `bound` of 0 by 0, on CPUs only.
 
-        An average that only decays ends in denormal numbers, which rounding keeps from 0 for ever
-        and with which a CPU computes many times more slowly. Others do not, and are left alone.
+        An average of zeros decays to denormal numbers, which rounding keeps from reaching 0 and
+        with which a CPU computes many times more slowly. Other devices do not, and are left alone.
         """
         for tensor in self.tensors:
             if tensor.is_cpu:
@@ -203,12 +207,12 @@ class TensorList:
 
     def _norms(self, ord: float, dtype: torch.dtype | None) -> list[Tensor]:
         if torch.compiler.is_compiling():
-            # The compiler calls a multi-tensor norm, but writes these into the loop of a rule.
+            # The compiler fuses these with the rest of a rule, but not a multi-tensor norm.
             return [torch.linalg.vector_norm(each, ord, dtype=dtype) for each in self.tensors]
         return list(torch._foreach_norm(self.tensors, ord, dtype))
 
     def _promoted_by(self, other: TensorList | Scalar) -> bool:
-        # Out of place, a 0-d tensor of a wider type makes 0-d results of that type.
+        # Out of place, foreach functions promote 0-d members to the wider type of a 0-d operand.
         return isinstance(other, Tensor) and other.dtype != self.tensors[0].dtype
 
 

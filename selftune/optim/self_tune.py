@@ -1,4 +1,4 @@
-"""SelfTune: orthogonalized momentum, steps as long as they help the average, which is judged."""
+"""SelfTune: orthogonalized momentum, a learnt step size, evaluation at an average of iterates."""
 
 from __future__ import annotations
 
@@ -27,65 +27,65 @@ MOMENTUM = 0.9
 BETA2 = 0.99  # of the second moment of vectors, as of Adam's
 LONG = 0.999  # decay of the long average of a tensor's squared gradient norm
 SMALL = 10  # steps shrink once gradients are below a tenth of their usual size
-AVERAGING_POWER = 8  # the average weighs step t by about t^8: its window is a ninth of the run
-# The cost of the step size may be this share of what travelling on is worth.
+AVERAGING_POWER = 8  # the average weights step t by about t^8, so its window is a ninth of the run
+# Steps become longer while `cost` is below this share of `gain`; the class says what they are.
 COST_SHARE = 0.7
 # A gain below this share of the largest one so far does not call for longer steps.
 NEGLIGIBLE = 0.03
 # The step size changes at most as ((t + 40) / 40)^3 or the inverse: twofold in 10 steps at first.
 GROWTH, SLOWNESS = 3, 40
-# Matrices of more rows than this times their columns, or the reverse, are tables of vectors
-# (embeddings) or nearly vectors, which have few directions to make equal.
+# Matrices with a larger aspect ratio are treated as vectors: they are embedding tables, or have
+# too few singular directions for orthogonalization to matter.
 LARGEST_ASPECT = 8
-# Per tensor: its squared gradient norm, the last one and two averages.
+# State of each tensor: its latest squared gradient norm, and averages over 10 and 1,000 steps.
 NUMBERS = ("latest_grad_sq", "grad_sq", "usual_grad_sq")
-# Gradients are taken to be at least this large in second moments, whose squares float32 can hold,
-# and momentum below TINY^2 to be zero.
+# The smallest root mean square of gradients: float32 can still hold its square. Momentum below
+# TINY^2 counts as zero.
 TINY = 1e-18
 
 
 class SelfTune(Optimizer):
-    """The optimizer to take when nothing is to be set: no learning rate, horizon or schedule.
+    """An optimizer with no learning rate, horizon or schedule to set.
 
         optimizer = SelfTune(model.parameters())
         attach(model, optimizer)
 
-    Directions u of unit size, from the Nesterov momentum m of the gradients:
+    The direction of a step has unit size and comes from the Nesterov momentum m of the gradients:
       matrices, and convolutions as (output channels, rest): the nearest semi-orthogonal matrix to
         m, times sqrt(max(1, rows / columns)), as in Jordan et al., Muon, 2024,
         https://kellerjordan.github.io/posts/muon/;
       vectors, and matrices more than 8 times as long as wide: NAdam, Dozat, 2016, with betas
         (.9, .99).
-    Both are multiplied by 10 times the present norm of the gradient over its usual one, the roots
-    of their averages over 10 and 1,000 steps, where that is below 1: steps end when gradients do,
-    as they do by Adam's eps, but at any scale of the loss.
+    Both are multiplied by min(1, 10 r), where r is the present norm of the tensor's gradient over
+    its usual one: the root mean squares over 10 and 1,000 steps. So steps vanish when gradients
+    do, as with Adam's eps, but at any scale of the loss.
 
-    The model is judged at x, the average of all iterates in which that of step t counts about t^8,
+    The model is evaluated at x, the average of all iterates with weight about t^8 for step t,
     Shamir & Zhang, Stochastic Gradient Descent for Non-smooth Optimization, 2013,
-    https://arxiv.org/abs/1212.1824: it takes the place of a decaying learning rate at any length
-    of the run. Move to it with `eval()`, `evaluation_weights()` or `attach`.
+    https://arxiv.org/abs/1212.1824. The average takes the place of a decaying learning rate, for
+    a run of any length. Move to it with `eval()`, `evaluation_weights()` or `attach`.
 
     The step size eta is one number for all tensors, learnt from two inner products with the
     gradient g at the iterate p, each averaged with the weights of x:
       cost = <g, p - x>: how much the loss at p exceeds that at x, to first order. It is negative
-        while p runs ahead of x downhill and positive once p jumps about x;
-      gain = |<g, p0 - x>|: what the way from the start p0 still earns or loses. With its sign it
-        is the numerator of D-Adaptation and Prodigy.
+        while p moves downhill ahead of x, and positive once p oscillates about x;
+      gain = |<g, p0 - x>|: how much the loss still changes along the way from the start p0 to x.
+        Without the absolute value it is the numerator of D-Adaptation and Prodigy.
     Steps become longer while the cost is below .7 of the gain and shorter while it is above:
       log eta += 3 / (t + 40) * (.7 gain - cost) / (|cost| + .7 gain + .02 largest gain so far).
-    The scale of the loss cancels. This rule is our own.
+    The scale of the loss cancels. This rule is not from a paper.
 
     lr: the first step size; eta is a multiple of lr, so that groups may differ and schedules apply.
-        A tenth of what is right is made up for in about 50 steps; first steps that are ten times
-        too long can do harm that lasts.
-    weight_decay: decoupled, times eta, for matrices and vectors alike. Without it, normalized
-        directions go on growing the weights of a network that has learnt its training set.
-    State: x, p0 and `exp_avg` (m), 3 words per parameter, with `exp_avg_sq` 4 for vectors; three
-    numbers per tensor; in the groups `log_scale`, which is log(eta / lr), its companions `cost`,
-    `gain` and `largest_gain`, and `t`, 0-d tensors on the device. `compile=True` compiles the
-    steps of vectors.
+        If it is ten times too small, eta catches up in about 50 steps; if it is ten times too
+        large, the first steps can do lasting harm.
+    weight_decay: decoupled, times eta, for matrices and vectors alike. Without it, steps of unit
+        size make the weights grow on once a network has learnt its training set.
+    State: x, p0 and `exp_avg` (m), 3 words per parameter, for vectors 4, with `exp_avg_sq`; three
+    numbers per tensor; in the groups `log_scale`, which is log(eta / lr), the averages `cost` and
+    `gain`, `largest_gain`, and the step `t`, 0-d tensors on the device. `compile=True` compiles
+    the steps of vectors.
 
-    Raises ValueError for parameters of FullyShardedDataParallel, which cuts and merges tensors.
+    Raises ValueError for parameters of FullyShardedDataParallel, which flattens and splits them.
     """
 
     wants_whole_tensors = True
@@ -139,7 +139,7 @@ class SelfTune(Optimizer):
         self._learn_step_size(*sums)
         # Norms of whole tensors, where `measure` gives sums over buckets.
         for b, (grad_sq,) in self.squared_norms(lambda b: [b.grad]):
-            # They are compared with each other only: where one overflows, a large number serves.
+            # Only their ratios are used, so that a norm that overflows may be clamped.
             grad_sq = grad_sq.clamp(max=torch.finfo(grad_sq.dtype).max / SMALL)
             self.measured(b.latest_grad_sq, TensorList(grad_sq.unbind()))
 
@@ -209,9 +209,10 @@ def _adaptive(b: Bucket, ahead: TensorList) -> TensorList:
 
 
 def _share(b: Bucket) -> TensorList:
+    """min(1, 10 r) for each tensor, r being its gradient's present norm over its usual one."""
     b.grad_sq.lerp_(b.latest_grad_sq, 1 - MOMENTUM)
     b.usual_grad_sq.lerp_(b.latest_grad_sq, 1 - LONG)
     present = b.grad_sq.div(b.momentum_correction)
     usual = b.usual_grad_sq.div(SMALL**2 * b.usual_correction)
     usual.maximum_(present).add_((TINY / SMALL) ** 2)
-    return present.div_(usual).sqrt_()  # at most 1
+    return present.div_(usual).sqrt_()

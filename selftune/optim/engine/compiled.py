@@ -1,7 +1,7 @@
-"""Rules compiled by `torch.compile`: one pass over memory, whatever a rule's number of operations.
+"""Update rules compiled by `torch.compile` into one pass over memory.
 
 A compiled rule takes 1-D tensors of any length, so that one compilation serves all parameters, and
-all numbers in one more tensor, so that a new learning rate compiles nothing.
+all numbers in one more tensor, so that a new learning rate does not compile anything again.
 """
 
 from __future__ import annotations
@@ -25,15 +25,21 @@ Way = Callable[[Rule, Bucket, Tensor | None], list[Tensor]]
 Layout = tuple[tuple[str, int], ...]
 Constants = tuple[tuple[str, Any], ...]
 
-KEPT = 128  # compiled rules that are kept; an option that is no number makes another one
+# Compiled rules kept in the cache; there is one for each combination of non-numeric options.
+KEPT = 128
 
 
 class NotCompiled(RuntimeError):
-    """The compiler did not compile a rule, or ran it without compiling it."""
+    """The compiler failed on a rule, or ran it without compiling it."""
 
 
 class Call:
-    """`how(rule, b, ok)` for the buckets of a cohort, with these numbers."""
+    """A compiled `how(rule, b, ok)`, to be called with each bucket of a cohort.
+
+    how: runs the rule in place or undoably, see precision.py.
+    options, numbers: the cohort's parameter group, and what `advance` returned for this step.
+    ok: whether the gradients are finite, a 0-d tensor, where the step must be undoable.
+    """
 
     def __init__(
         self, how: Way, rule: Rule, b: Bucket, options: Group, numbers: State, ok: Tensor | None
@@ -53,7 +59,7 @@ class Call:
         self.compiled: Callable[..., list[Tensor]] | None = None
 
     def __call__(self, b: Bucket) -> list[Tensor]:
-        """The rule's sums. Raises `NotCompiled` with the bucket as it was."""
+        """Run the rule and return its sums. Raises `NotCompiled`, with the bucket unchanged."""
         tensors = [getattr(b, name).tensors[0] for name in self.names]
         try:
             if self.compiled is None:
@@ -61,9 +67,9 @@ class Call:
                 self.compiled = _compiled(compiler, *self.key)
             return self.compiled(*tensors, *self.after)
         except (torch.OutOfMemoryError, MemoryError):
-            raise  # the rule itself needs too much memory
-        except Exception as error:  # whatever a version of the compiler raises, before it runs
-            _compiled.cache_clear()  # another attempt begins anew
+            raise  # not the compiler's fault: the list path needs no less memory
+        except Exception as error:  # each version of the compiler raises other types
+            _compiled.cache_clear()  # so that the next attempt compiles again
             raise NotCompiled(_first_line(error)) from error
 
 
@@ -94,7 +100,7 @@ def _compiled(
         group.update(group_constants)
         return how(rule, Bucket(group=group, **lists, **numbers, **dict(constants)), ok)
 
-    # torch.compile keeps at most 8 forms of each code object: each rule has its own.
+    # torch.compile keeps at most 8 compilations of a code object, so each rule gets its own.
     name = f"compiled_{rule.__qualname__.replace('.', '_')}"
     function.__code__ = function.__code__.replace(co_name=name)
     return compile(function, dynamic=True, fullgraph=True, options=_compiler_options())
@@ -102,9 +108,9 @@ def _compiled(
 
 def _compiler_options() -> dict[str, Any]:
     options: dict[str, Any] = {
-        # Without it the compiler leaves out the rounding to bfloat16 that run() compensates.
+        # Otherwise the compiler omits the rounding to bfloat16 for which run() compensates.
         "emulate_precision_casts": True,
-        # The same code for any number of threads.
+        # Otherwise each number of threads compiles again.
         "cpp.dynamic_threads": True,
     }
     if hasattr(torch.compiler, "keep_tensor_guards_unsafe"):  # this torch has guard filters
@@ -113,15 +119,15 @@ def _compiler_options() -> dict[str, Any]:
 
 
 def _guards_that_matter(guards: Sequence[Any]) -> list[bool]:
-    """All guards but that on torch's global settings, which include the number of threads.
+    """Keep all guards except the one on torch's global settings, such as the number of threads.
 
-    Steps run without gradients, and rules have no operation that depends on another setting.
+    Steps run without gradients, and no operation of a rule depends on another global setting.
     """
     return [guard.guard_type != "GLOBAL_STATE" for guard in guards]
 
 
 class _Recording(dict[str, Any]):
-    """A group that knows which options were read of it."""
+    """A parameter group that records which options are read from it."""
 
     def __init__(self, options: Group) -> None:
         super().__init__(options)
@@ -144,7 +150,7 @@ def _options_read(
     of_step: Layout,
     constants: Constants,
 ) -> frozenset[str]:
-    """What the rule reads of its group, found by running it on a parameter of one element."""
+    """The options that a rule reads from its group, found by running it on one element."""
     ones = [TensorList([torch.ones(1, dtype=dtype)]) for dtype in dtypes]
     lists = dict(zip(names, ones, strict=True))
     one = torch.ones((), dtype=torch.float64)
@@ -157,7 +163,7 @@ def _options_read(
 
 
 def _laid_out(row: dict[str, Any]) -> tuple[Layout, Constants]:
-    """Which of these are numbers, also in sequences, and how many; all else as constants."""
+    """Split a row into the layout of its numbers, also those in sequences, and other values."""
     numbers = {name: value for name, value in row.items() if _varies(value)}
     layout = tuple((name, _members(value)) for name, value in numbers.items())
     return layout, tuple((n, v) for n, v in row.items() if n not in numbers)
@@ -168,13 +174,13 @@ def _members(value: Any) -> int:
 
 
 def _in_one_tensor(rows: list[dict[str, Any]], device: torch.device) -> Tensor:
-    """The rows' numbers, in their order."""
+    """The rows' numbers, in their order, as one tensor on the device."""
     # float64 so that 1 - beta keeps its digits.
     dtype = torch.float32 if device.type == "mps" else torch.float64
     values: list[Any] = []
     for value in (value for row in rows for value in row.values() if _varies(value)):
         values.extend(value if _members(value) else [value])
-    # Numbers that the host knows go to the device in one transfer; others are never read.
+    # The host's numbers go to the device in one transfer; tensors there are not read back.
     known = [0.0 if isinstance(v, Tensor) and v.device == device else float(v) for v in values]
     flat = torch.tensor(known, dtype=dtype, device=device)
     for i, value in enumerate(values):
@@ -191,7 +197,7 @@ def _varies(value: Any) -> bool:
 
 def _first_line(error: BaseException) -> str:
     first, *others = str(error).strip().splitlines() or ["no message"]
-    # torch 2.6 begins with the backend that raised, and has the cause in the next line.
+    # torch 2.6 names the backend in the first line and the cause in the next.
     cause = next(
         (f" {line.strip()}" for line in others if first.endswith(":") and line.strip()), ""
     )

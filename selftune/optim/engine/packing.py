@@ -13,21 +13,22 @@ from selftune.optim.engine.collectives import plain, plain_grad
 from selftune.optim.engine.precision import LOW_PRECISION
 from selftune.tensor_list import TensorList
 
-# From this size on, calling a compiled rule takes little time beside its work.
+# Parameters of at least this many elements get a call of the compiled rule each: calling it takes
+# little time compared with its work.
 LARGE = 2**16
-# At most this many elements to a pack. On a CPU they then stay in the cache while they are copied,
-# worked on and copied back.
+# A pack has at most this many elements. On a CPU they then stay in the cache while they are copied
+# in, updated and copied out.
 PACK = 2**22
 PACK_ON_CPU = 2**18
-# A pack of fewer elements ends in zeros up to this length. The compiler makes other code for sums
-# over 4,096 elements or fewer, and again for one element; so it makes one code for all lengths.
+# A shorter pack is padded with zeros to this length. The compiler would generate different code
+# for sums over at most 4,096 elements, and again for one element: so it compiles only once.
 SHORTEST = 2**13
-# Older compilers omit a rounding that `run` compensates, whatever their options.
+# Older compilers omit the rounding for which `run` compensates, whatever their options.
 KEEPS_ROUNDING = torch.__version__ >= "2.13"
 
 
 class Large:
-    """One contiguous parameter, taken as it is."""
+    """A large contiguous parameter with its gradient and state, as 1-D tensors without copies."""
 
     def __init__(self, p: Tensor, state: State, names: list[str]) -> None:
         self.p = p
@@ -41,17 +42,17 @@ class Large:
         pass
 
     def write_back(self) -> None:
-        # The compiled rule wrote into the parameter's memory; autograd has to know.
+        # The compiled rule wrote into the parameter's memory, of which autograd does not know.
         torch.autograd.graph.increment_version(self.p)
 
 
 class Pack:
-    """Small parameters side by side in one 1-D tensor.
+    """Small parameters packed into one 1-D tensor, and their gradients and states likewise.
 
-    The members' states become parts of the pack's memory for as long as it lives. For each step
-    gradients are copied in, and parameters in and out again. The memory for that is kept, as new
-    memory costs a CPU more than the copies: that of the gradients for each pack, that of the
-    parameters (`for_params`) once for all packs of a cohort, which take turns.
+    The members' states are views of the pack's memory for as long as the pack lives. Each step
+    copies the gradients in, and the parameters in and out. The memory for these copies is kept
+    from step to step, because allocating it would take longer than copying: each pack has its own
+    for gradients, and all packs of a cohort share that for parameters (`for_params`) in turn.
     """
 
     def __init__(
@@ -95,9 +96,9 @@ class Pack:
 
 
 def divided(cohort: Cohort, elementwise: bool) -> list[Cohort]:
-    """The cohort in parts: compiled ones, each of one combination of types, and the list path's.
+    """Split a cohort into one for the list path and compiled ones, each with the same dtypes.
 
-    elementwise: whether all state of a parameter has its shape, whatever that is.
+    elementwise: whether the rule works element by element, on states of the parameter's shape.
     """
     alike: dict[Any, list[int]] = {}
     for i, state in enumerate(cohort.states):
@@ -118,13 +119,13 @@ def _fits(cohort: Cohort, i: int, elementwise: bool) -> bool:
         return False
     if cohort.counts.get("rows"):  # rules for matrices: compiled code sees one dimension
         return False
-    # The compiler for CPUs warns where float16 meets the bfloat16 of `compensation`.
+    # The compiler warns on a CPU when float16 is mixed with the bfloat16 of `compensation`.
     if p.dtype == torch.float16 and p.is_cpu:
         return False
-    # The list path refuses other devices; compiled code would take an address for one of its own.
+    # The list path raises on states on another device; compiled code would read a wrong address.
     if any(state[name].device != p.device for name in cohort.names):
         return False
-    # In a pack a rule knows no bounds, which it needs for a number per tensor or a sample.
+    # In a pack a rule cannot tell where a parameter ends, as it must for a number per tensor.
     shapes = {plain(state[name]).shape for name in cohort.names}
     return _is_large(cohort, i) or (elementwise and shapes <= {plain(p).shape})
 
@@ -136,7 +137,7 @@ def _is_large(cohort: Cohort, i: int) -> bool:
 
 
 def pieces(cohort: Cohort) -> list[Large | Pack]:
-    """The cohort's parameters as compiled rules take them."""
+    """The cohort's parameters, the large ones each by itself and the small ones in packs."""
     large = [_is_large(cohort, i) for i in range(len(cohort.members))]
     found: list[Large | Pack] = [
         Large(p, state, cohort.names)
@@ -158,10 +159,10 @@ def pieces(cohort: Cohort) -> list[Large | Pack]:
 
 
 def buckets(cohort: Cohort) -> list[Bucket]:
-    """The cohort in buckets of one 1-D tensor of each kind, with the present gradients.
+    """A bucket for each piece of the cohort, with 1-D tensors and the present gradients.
 
-    Packs share the memory of parameters: `read_parameters`, the rule and `write_back` of one
-    bucket come before those of the next.
+    The packs share one memory for parameters, so finish one bucket (`read_parameters`, the rule,
+    `write_back`) before you begin the next.
     """
     for piece in cohort.pieces:
         piece.read_gradients()
@@ -169,7 +170,7 @@ def buckets(cohort: Cohort) -> list[Bucket]:
 
 
 def _flat(tensor: Tensor) -> Tensor:
-    """The same memory in one dimension, not as a view, of which the compiler would see the base."""
+    """The same memory as a 1-D tensor, detached, as the compiler would trace the base of a view."""
     return plain(tensor).detach().view(-1).detach()
 
 
@@ -184,9 +185,9 @@ def _in_one_dimension(tensor: Tensor) -> Tensor:
 
 
 def _parts(memory: Tensor, like: list[Tensor]) -> list[Tensor]:
-    """The parts of a pack, each in its own shape.
+    """The parts of a pack's memory that belong to its members, in their shapes.
 
-    Each has a storage of its own in that memory, so that saving one does not save its neighbours.
+    Each has its own storage within that memory, so that saving one does not save its neighbours.
     """
     storage: Any = memory.untyped_storage()
     size, end = memory.element_size(), 0
@@ -199,7 +200,7 @@ def _parts(memory: Tensor, like: list[Tensor]) -> list[Tensor]:
 
 
 def _like(old: Any, memory: Tensor) -> Tensor:
-    """A state of the old one's shape, and sharded like it, in other memory."""
+    """The memory as a state in place of the old one, sharded like it."""
     if not is_sharded(old):
         return memory
     return old.from_local(

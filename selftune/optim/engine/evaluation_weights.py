@@ -28,6 +28,7 @@ class Now:
     def __init__(self) -> None:
         self.held = 0  # contexts of `evaluation_weights`
         self.at_evaluation = False  # since the last `eval` of this object
+        self.is_average_used = False  # judged, or saved with all that it can be made of
         self.loss: Any = None  # what `add_loss` was given since the last step
         self.verdict: Any = None  # on the step, until it is known to have counted
         self.has_warned = False
@@ -180,6 +181,7 @@ class EvaluationWeights(ABC):
 
     @torch.no_grad()
     def _switch(self, train_mode: bool) -> None:
+        self._now.is_average_used |= not train_mode
         self._correct_groups()
         changing = [group for group in self.param_groups if group["train_mode"] != train_mode]
         if not changing and not self._unmoved:

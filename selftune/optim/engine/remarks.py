@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from types import FrameType
 
 
 def remark(message: str) -> None:
@@ -11,10 +12,22 @@ def remark(message: str) -> None:
 
     Schedulers wrap `step`, and `settle` is called from many places: the depth varies.
     """
-    frame, depth = inspect.currentframe(), 1
-    while frame and frame.f_back and _is_between(frame.f_back.f_globals.get("__name__", "")):
-        frame, depth = frame.f_back, depth + 1
-    warnings.warn(message, stacklevel=depth + 1)
+    _, calls = _user(inspect.currentframe())
+    warnings.warn(message, stacklevel=calls + 1)
+
+
+def user_line() -> tuple[str, int]:
+    """The file and the number of the line that `remark` would point to."""
+    frame, _ = _user(inspect.currentframe())
+    return (frame.f_code.co_filename, frame.f_lineno) if frame else ("sys", 1)
+
+
+def _user(frame: FrameType | None) -> tuple[FrameType | None, int]:
+    """The frame outside torch and selftune that led to this one, and how many calls ago."""
+    calls = 0
+    while frame and (calls == 0 or _is_between(frame.f_globals.get("__name__", ""))):
+        frame, calls = frame.f_back, calls + 1
+    return frame, calls
 
 
 def _is_between(module: str) -> bool:

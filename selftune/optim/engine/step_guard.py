@@ -12,6 +12,7 @@ from torch import Tensor
 from selftune.optim.engine.checkpoints import require_shape
 from selftune.optim.engine.options import is_number
 from selftune.optim.engine.remarks import remark
+from selftune.optim.engine.unused_average import ENOUGH_STEPS, expect_use
 from selftune.step_hooks import skipped_steps
 
 # Around a Schedule-Free method, an lr below this share of its peak counts as decaying.
@@ -35,6 +36,7 @@ def guarded(step: Callable[..., None]) -> Callable[..., None]:
             raise
         guard.look_at_skips(optimizer)
         guard.look_for_gradients(optimizer)
+        guard.count(optimizer)
 
     return guarded_step
 
@@ -57,6 +59,7 @@ class Guard:
         self.in_a_row = 0
         self.next_report = IN_A_ROW
         self.without_gradients = 0  # steps in a row
+        self.steps = 0
 
     def look_at_options(self, optimizer: Any) -> None:
         """Raise ValueError for an option that was set out of its range since the last step."""
@@ -120,6 +123,13 @@ class Guard:
                 "optimizer was made, as by load_state_dict(assign=True), make the optimizer after "
                 "that"
             )
+
+
+    def count(self, optimizer: Any) -> None:
+        """Count a step; after enough of them the average is expected to be used some day."""
+        self.steps += 1
+        if self.steps == ENOUGH_STEPS and optimizer.averages and not optimizer.attachments:
+            expect_use(type(optimizer).__name__, optimizer._now)
 
 
 def _name_misfit(optimizer: Any) -> None:

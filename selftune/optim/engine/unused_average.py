@@ -1,0 +1,46 @@
+"""A warning at the end of a program that trained an average and never used it."""
+
+from __future__ import annotations
+
+import atexit
+import warnings
+from typing import NamedTuple
+
+from selftune.optim.engine.evaluation_weights import Now
+from selftune.optim.engine.remarks import user_line
+
+# After so many steps a model is worth being judged or saved.
+ENOUGH_STEPS = 100
+
+
+class Training(NamedTuple):
+    """An averaging optimizer that has taken enough steps, and the line that calls its `step`."""
+
+    name: str
+    now: Now
+    file: str
+    line: int
+
+
+_trainings: list[Training] = []
+
+
+def expect_use(name: str, now: Now) -> None:
+    """At the end of the program, warn unless the evaluation weights were used by then."""
+    _trainings.append(Training(name, now, *user_line()))
+
+
+@atexit.register
+def warn_of_unused() -> None:
+    """Warn of the first optimizer whose evaluation weights nobody used, and forget all."""
+    unused = [training for training in _trainings if not training.now.is_average_used]
+    _trainings.clear()
+    for name, _, file, line in unused[:1]:
+        warnings.warn_explicit(
+            f"the evaluation weights of {name} were never used: what was judged or saved are its "
+            "training weights, which are worse; attach(model, optimizer), or call optimizer.eval() "
+            "before model.state_dict()",
+            UserWarning,
+            file,
+            line,
+        )

@@ -75,7 +75,7 @@ _NAMES = {
 }
 _PACKAGE_OF = {name: package for package, names in _NAMES.items() for name in names}
 
-# What other packages call a class of ours.
+# Names of classes in other packages, and our class that takes their place.
 _OURS = {
     "AdamWScheduleFree": "ScheduleFreeAdamW",
     "SGDScheduleFree": "ScheduleFreeSGD",

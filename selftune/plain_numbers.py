@@ -1,4 +1,4 @@
-"""Numbers of NumPy and others as Python's own, which JSON and `torch.load` require."""
+"""Conversion of NumPy's and other numbers to Python's int and float, for JSON and `torch.load`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step hooks for the steps that an optimizer made, without those that it skipped."""
+"""Step hooks that are not called for the steps that an optimizer skips."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.optim.lr_scheduler import LRScheduler
 
 
 class Following:
-    """Step hooks on one optimizer. `remove` ends it.
+    """Step hooks on one optimizer, until `remove`.
 
     A step that a GradScaler or the optimizer skips, because a gradient was not finite, is not
-    reported. On an accelerator the host learns later whether a step was skipped: `made` is then
-    called before the next step, or at `settle`, while the weights are still the same. This waiting
-    was tested on the CPU only, with imitations.
+    reported. On an accelerator the host learns only later whether a step was skipped: `made` is
+    then called before the next step, or in `settle`, while the weights are still the same. This
+    delayed call was tested on the CPU only, with mock devices.
 
-    made: called after each step that was made.
+    made: called after each step that was not skipped.
     before: called before each step.
     """
 
@@ -40,7 +40,7 @@ class Following:
         ]
 
     def remove(self) -> None:
-        """Stop following the optimizer."""
+        """Remove the hooks."""
         self.settle()
         for hook in self._hooks:
             hook.remove()
@@ -51,7 +51,7 @@ class Following:
         return bool(self._hooks)
 
     def settle(self) -> None:
-        """Report the last step now, if it was not yet known whether it counted."""
+        """Report the last step now, if it was not yet known whether it was skipped."""
         if not self._waiting:
             return
         self._waiting = False
@@ -70,7 +70,7 @@ class Following:
 
     @torch.compiler.disable()
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        # GradScaler leaves the skipping to fused optimizers, and sets this while they step.
+        # GradScaler sets this while a fused optimizer steps, which has to skip the step itself.
         found_inf = getattr(optimizer, "found_inf", None)
         self._found_inf = None if found_inf is None else _Verdict(found_inf)
         self._waiting = True
@@ -79,7 +79,7 @@ class Following:
 
 
 def innermost_optimizer(optimizer: Any) -> torch.optim.Optimizer:
-    """The torch optimizer that steps within what accelerate and others put around it.
+    """The torch optimizer inside the wrappers of accelerate and others.
 
     Raises ValueError for anything else, schedulers included.
     """
@@ -94,7 +94,7 @@ def innermost_optimizer(optimizer: Any) -> torch.optim.Optimizer:
 
 
 class _Verdict:
-    """A number on its way to the host."""
+    """A number that is being copied to the host without waiting for the device."""
 
     def __init__(self, number: Tensor) -> None:
         self._number, self._event = number, None
@@ -118,12 +118,12 @@ def _verdict_travels(optimizer: torch.optim.Optimizer, found_inf: Tensor | None)
 
 
 def skipped_steps(optimizer: torch.optim.Optimizer) -> int:
-    """How many steps one of selftune's optimizers has skipped so far; 0 of any other."""
+    """How many steps an optimizer of selftune has skipped so far; 0 for any other optimizer."""
     return optimizer.param_groups[0].get("skipped_steps", 0)
 
 
 def steps_made(optimizer: torch.optim.Optimizer) -> int | None:
-    """How many steps the state of an optimizer counts; None if it counts none."""
+    """The number of steps in an optimizer's state; None if it keeps no count."""
     names = ("step", "schedule_free_step")
     counts = [state[n] for state in optimizer.state.values() for n in names if n in state]
     return max(map(int, counts), default=None)

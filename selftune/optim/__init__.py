@@ -1,4 +1,4 @@
-"""Optimizers that need no learning rate, and the baselines they are measured against."""
+"""Learning-rate-free and Schedule-Free optimizers, and their baselines AdamW and NAdamW."""
 
 from selftune.optim.adamw import AdamW as AdamW
 from selftune.optim.adamw import NAdamW as NAdamW
@@ -20,8 +20,8 @@ from selftune.optim.schedule_free_prodigy import ScheduleFreeProdigy as Schedule
 from selftune.optim.schedule_free_wrapper import ScheduleFree as ScheduleFree
 from selftune.optim.self_tune import SelfTune as SelfTune
 
-# Names of the schedulefree package and its kin. Loaders such as sd-scripts' know that an optimizer
-# has train() and eval() by a name that ends in "ScheduleFree".
+# Names that the schedulefree package and others use. Trainers such as sd-scripts call train() and
+# eval() only on optimizers whose name ends in "ScheduleFree".
 ALIASES = {
     "AdamWScheduleFree": "ScheduleFreeAdamW",
     "SGDScheduleFree": "ScheduleFreeSGD",

@@ -1,4 +1,4 @@
-"""AdamW and NAdamW: the calibrated baseline, and the simplest example of a rule."""
+"""AdamW and NAdamW, the baselines; also the simplest examples of an update rule."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class AdamW(Optimizer):
     Loshchilov & Hutter, Decoupled Weight Decay Regularization, 2019, Algorithm 2.
     https://arxiv.org/abs/1711.05101
 
-    Defaults are those of `torch.optim.AdamW`, with which it agrees. State: `exp_avg` (m) and
-    `exp_avg_sq` (v), 2 words per parameter.
+    Defaults and results are those of `torch.optim.AdamW`. State: `exp_avg` (m) and `exp_avg_sq`
+    (v), 2 words per parameter.
     """
 
     always = DECOUPLED
@@ -59,7 +59,7 @@ class AdamW(Optimizer):
 
 
 class NAdamW(Optimizer):
-    """AdamW whose momentum looks one step ahead: AlgoPerf's baseline.
+    """AdamW with Nesterov momentum: AlgoPerf's baseline.
 
         optimizer = NAdamW(model.parameters())
         scheduler = ScheduleLR(optimizer, cosine(num_steps).with_warmup(0.02))
@@ -67,10 +67,11 @@ class NAdamW(Optimizer):
     Dozat, Incorporating Nesterov Momentum into Adam, 2016, in the form of Table 1 of
     Choi et al., On Empirical Comparisons of Optimizers, 2019. https://arxiv.org/abs/1910.05446
 
-    The first moment used is (beta1 m + (1 - beta1) g) / (1 - beta1^t), with m after its update;
-    `torch.optim.NAdam` has another bias correction and a momentum schedule. Defaults are the one
-    point that AlgoPerf v0.5's self-tuning baseline uses on all workloads, made for 2 % warm-up
-    and cosine decay. State: `exp_avg` (m) and `exp_avg_sq` (v), 2 words per parameter.
+    The step uses (beta1 m + (1 - beta1) g) / (1 - beta1^t) in place of Adam's first moment, with m
+    after its update; `torch.optim.NAdam` has another bias correction and a momentum schedule.
+    Defaults are the hyperparameters of AlgoPerf v0.5's self-tuning baseline, the same for all of
+    its workloads and chosen for 2 % warm-up and cosine decay. State: `exp_avg` (m) and
+    `exp_avg_sq` (v), 2 words per parameter.
     """
 
     always = DECOUPLED

@@ -1,4 +1,4 @@
-"""attach(model, optimizer): the right weights at every moment, without train() and eval()."""
+"""attach(model, optimizer): the right weights at any time, without calls of train() and eval()."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from selftune.optim.engine.collectives import plain
 
 
 def attach(model: nn.Module | Iterable[nn.Module], optimizer: torch.optim.Optimizer) -> Attachment:
-    """Have the optimizer follow the model, and both save the evaluation weights.
+    """Move the weights with the model's train and eval modes, and save the evaluation weights.
 
         attach(model, optimizer)
         for inputs, targets in batches:
@@ -28,26 +28,27 @@ def attach(model: nn.Module | Iterable[nn.Module], optimizer: torch.optim.Optimi
         torch.save((model.state_dict(), optimizer.state_dict()), file)  # both at these, too
 
     - `model.train()` and `model.eval()` move the weights. So does a forward pass of the model or
-      of any part: to the training weights if the model is in training mode or gradients are
-      enabled, as gradients are always taken there, and to the evaluation weights otherwise. Of
-      several models all have to be in eval mode. Inside `optimizer.evaluation_weights()` nothing
-      moves them.
-    - `state_dict()` of the model, of any part of it, or of the optimizer moves to the evaluation
-      weights, and so does copying or pickling the model. As ever a state dict holds the tensors
-      themselves: copy it to keep it. A copy is a plain model, attached to nothing, unless the
-      optimizer is copied with it, after it.
+      of any submodule: to the training weights if the model is in training mode or gradients are
+      enabled, as gradients are always taken there, and to the evaluation weights otherwise. With
+      several models, all have to be in eval mode. Inside `optimizer.evaluation_weights()` nothing
+      moves the weights.
+    - `state_dict()` of the model, of a submodule, or of the optimizer moves to the evaluation
+      weights, and so does copying or pickling the model. As always in PyTorch, a state dict holds
+      the parameters themselves: copy it to keep it. A copy of the model is attached to nothing,
+      unless the optimizer is copied together with it, after it.
     - `optimizer.step()` moves back to the training weights first.
-    - What others write into the model is judged as it is: loaded weights, or an average that is
-      exchanged for them and taken out again. See `Optimizer.project` for constraints.
+    - Values that are written into the model from outside are evaluated as they are: loaded weights,
+      or an average that is swapped in and out again. For constraints see `Optimizer.project`.
 
     model: the module that you call, after it was wrapped by DistributedDataParallel, `fully_shard`
-        or torch.compile. If it is compiled later, its forward passes follow only its mode. Give
-        several models if they share the optimizer; attach several optimizers one by one.
-        `torch.jit.script` makes a copy, which is not attached.
-    optimizer: one with `train()` and `eval()`, or what a framework has wrapped around it.
+        or torch.compile. If it is compiled later, only `train()` and `eval()` move the weights, and
+        not its forward passes. Give several models if they share the optimizer; attach several
+        optimizers one by one. `torch.jit.script` makes a copy, which is not attached.
+    optimizer: one with `train()` and `eval()`, or a framework's wrapper around one.
 
-    Attached twice, a model stays attached as it was. Raises ValueError for an optimizer that holds
-    none of the model's parameters, or some that follow another attached optimizer.
+    Attaching the same pair again returns the first attachment. Raises ValueError for an optimizer
+    that holds none of the model's parameters, and if some of them belong to another attached
+    optimizer.
     """
     models = (model,) if isinstance(model, nn.Module) else model
     if isinstance(models, torch.optim.Optimizer) or isinstance(optimizer, nn.Module):
@@ -83,16 +84,16 @@ def attach(model: nn.Module | Iterable[nn.Module], optimizer: torch.optim.Optimi
 
 
 class Attachment:
-    """The hooks of `attach`; `remove()` ends them and leaves the weights where they are.
+    """The hooks of `attach`; `remove()` takes them away and leaves the weights as they are.
 
-    The models and the optimizer hold it, and it holds the optimizer: a model that is left over
-    from training is judged at the right weights.
+    Models and optimizer refer to it, and it refers to the optimizer, which so lives as long as the
+    model: a model that is kept after training is still evaluated at the right weights.
     """
 
     def __init__(self, models: tuple[nn.Module, ...], optimizer: Any) -> None:
         self._models = tuple(map(ref, models))
         self.optimizer = optimizer
-        self._running = 0  # forward passes under way: modules called within one are ignored
+        self._running = 0  # depth of nested forward passes, of which only the outermost moves
         self._hooks: list[Any] = [
             optimizer.register_step_pre_hook(_Hook(self._before_step)),
             optimizer.register_state_dict_pre_hook(_Hook(self._to_evaluation)),
@@ -111,10 +112,10 @@ class Attachment:
                     part.register_load_state_dict_pre_hook(_BeforeLoading(self, names)),  # pyright: ignore
                     part.register_load_state_dict_post_hook(_AfterLoading(self, names)),  # pyright: ignore
                 ]
-            # torch.compile would trace hooks on the module that it has wrapped.
+            # torch.compile would trace hooks on the modules inside the one that it has wrapped.
             called = (model,) if hasattr(model, "_orig_mod") else model.modules()
             for part in called:
-                # Before all other hooks: fully_shard's gathers parameters for the forward pass.
+                # Before all other hooks, as that of fully_shard gathers the parameters.
                 enter, leave = _Hook(self._enter), _Hook(self._leave)
                 self._hooks.append(part.register_forward_pre_hook(enter, prepend=True))
                 self._hooks.append(part.register_forward_hook(leave, always_call=True))
@@ -122,7 +123,7 @@ class Attachment:
             attachments.append(self)
 
     def remove(self) -> None:
-        """Stop following the models."""
+        """Remove all hooks."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
@@ -139,17 +140,20 @@ class Attachment:
             attachments.remove(self)
 
     def copied(self, copies: Mapping[int, Any], optimizer: Any) -> None:
-        """Attach a copy of the optimizer to the models' copies, if those were made with it."""
+        """Attach a copy of the optimizer to the copies of the models, if it was copied with them.
+
+        copies: the memo of `copy.deepcopy`.
+        """
         models = [copies.get(id(model())) for model in self._models]
         if models and all(isinstance(model, nn.Module) for model in models):
             attach([model for model in models if model is not None], optimizer)
 
     def follow_mode(self) -> None:
-        """After a change of the models' modes."""
+        """Move the weights after a change of the models' modes."""
         self._move(to_training=any(model.training for model in self._alive()))
 
     def to_evaluation(self) -> None:
-        """Before what saves or copies weights."""
+        """Move to the evaluation weights, before they are saved or copied."""
         self._move(to_training=False)
 
     def _alive(self) -> list[nn.Module]:
@@ -186,8 +190,8 @@ class Attachment:
             optimizer, "has_unmoved", False
         ):
             return
-        # After a forward pass without a backward pass fully_shard keeps whole parameters, and
-        # would use them once more; the optimizer writes to their parts.
+        # After a forward pass without a backward pass fully_shard keeps full parameters and would
+        # use them again, but the optimizer writes to the shards.
         for part in (part for model in self._alive() for part in model.modules()):
             if hasattr(type(part), "reshard"):
                 part.reshard()  # pyright: ignore[reportCallIssue]
@@ -195,12 +199,12 @@ class Attachment:
             optimizer.train() if to_training else optimizer.eval()
 
 
-# Which attachments follow a module.
+# The attachments of each module.
 _following: WeakKeyDictionary[nn.Module, list[Attachment]] = WeakKeyDictionary()
 
 
 class _Hook:
-    """A hook that is not copied with its module, and that torch.compile does not trace."""
+    """A module hook that is not copied with its module, and that torch.compile does not trace."""
 
     def __init__(self, function: Callable[..., None]) -> None:
         self.function = function
@@ -221,7 +225,7 @@ class _Hook:
 
 @contextmanager
 def _untraced() -> Generator[None]:
-    """Inside, `torch.jit.trace` records nothing."""
+    """Pause the recording of `torch.jit.trace` inside the block."""
     trace = torch._C._get_tracing_state()  # pyright: ignore
     torch._C._set_tracing_state(None)  # pyright: ignore
     try:
@@ -231,7 +235,7 @@ def _untraced() -> Generator[None]:
 
 
 class _BeforeLoading(_Hook):
-    """Warns of a state dict that holds the parameters themselves: loading it changes nothing."""
+    """Warns if a loaded state dict holds the parameters themselves, so that nothing changes."""
 
     def __init__(self, attachment: Attachment, names: set[str]) -> None:
         super().__init__(self.look)
@@ -242,14 +246,14 @@ class _BeforeLoading(_Hook):
         present = dict(part.named_parameters(recurse=False))
         for name in self.names & present.keys():
             p, given = present[name], state_dict.get(prefix + name)
-            # Who has written into it, as torch.distributed.checkpoint does, has changed the model.
+            # Not if it was written into, as by torch.distributed.checkpoint: that loads the model.
             if _is_same_memory(p, given) and getattr(optimizer, "is_as_left", _never)(p):
                 optimizer.warn_of_kept()
                 return
 
 
 class _AfterLoading(_Hook):
-    """Refuses parameters that took the place of those which the optimizer holds."""
+    """Raises ValueError if loading replaced parameters that the optimizer holds."""
 
     def __init__(self, attachment: Attachment, names: set[str]) -> None:
         super().__init__(self.look)
@@ -269,7 +273,7 @@ class _AfterLoading(_Hook):
 
 
 class _Train:
-    """`train` of a followed module, and with it `eval`."""
+    """A replacement of `train` on an attached module, which `eval` calls too."""
 
     name = "train"
 
@@ -294,7 +298,7 @@ class _Train:
 
 
 class _Reduce:
-    """`__reduce_ex__` of a followed module, by which it is copied and pickled as a plain one."""
+    """A replacement of `__reduce_ex__`, so that an attached module is copied and pickled plain."""
 
     name = "__reduce_ex__"
 
@@ -316,7 +320,7 @@ class _Reduce:
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """A module's attributes without what `attach` has added."""
+    """A module's `__dict__` without what `attach` has added."""
     plain: dict[str, Any] = {}
     value: Any
     for name, value in state.items():
@@ -335,7 +339,7 @@ def _plain(state: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-# Attributes in which nn.Module keeps options of hooks, and the one with the hooks themselves.
+# Attributes with options of nn.Module's hooks, and the attribute with the hooks themselves.
 OPTIONS_OF_HOOKS = {
     "_forward_hooks_with_kwargs": "_forward_hooks",
     "_forward_hooks_always_called": "_forward_hooks",
@@ -344,7 +348,7 @@ OPTIONS_OF_HOOKS = {
 
 
 def _is_ours(hook: Any) -> bool:
-    return isinstance(getattr(hook, "hook", hook), _Hook)  # torch puts some into an object
+    return isinstance(getattr(hook, "hook", hook), _Hook)  # torch wraps some hooks in an object
 
 
 def _is_same_memory(p: Tensor, given: Any) -> bool:
@@ -356,7 +360,7 @@ def _never(_: Tensor) -> bool:
 
 
 def _nothing(*_: Any) -> None:
-    """What a hook of a copy does."""
+    """The hook of a copied module, which does nothing."""
 
 
 def _nothing_to_do() -> Callable[..., None]:
@@ -380,7 +384,7 @@ def _params(optimizer: Any) -> Iterator[Tensor]:
 
 
 def _with_wrapped(model: nn.Module) -> Iterator[nn.Module]:
-    """The model and what it wraps, whose modes people change too."""
+    """The model and the modules that it wraps, as users may change the mode of either."""
     inner: Any = model
     while isinstance(inner, nn.Module):
         yield inner
@@ -389,9 +393,10 @@ def _with_wrapped(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _is_differentiated() -> bool:
-    """Whether this forward pass, now without gradients, will be run again with gradients.
+    """Whether this forward pass, now without gradients, will run again with gradients.
 
-    Reentrant checkpointing is an autograd function that runs the model in its forward pass.
+    Reentrant activation checkpointing runs the model inside the forward pass of an autograd
+    function, which is looked for on the call stack.
     """
     frame = inspect.currentframe()
     while frame is not None:

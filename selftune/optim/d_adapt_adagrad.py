@@ -1,4 +1,4 @@
-"""D-Adaptation of AdaGrad, for dense and sparse gradients."""
+"""AdaGrad with D-Adaptation, for dense and sparse gradients."""
 
 from __future__ import annotations
 
@@ -29,28 +29,30 @@ from selftune.optim.optimizer import (
 
 
 class DAdaptAdaGrad(Optimizer):
-    """AdaGrad with D-Adaptation; takes sparse gradients too.
+    """AdaGrad with D-Adaptation, which learns the step size, also from sparse gradients.
 
-        optimizer = DAdaptAdaGrad(embedding.parameters())  # lr stays 1
+        optimizer = DAdaptAdaGrad(embedding.parameters())  # leave lr at 1
 
     Defazio & Mishchenko, Learning-Rate-Free Learning by D-Adaptation, 2023, its AdaGrad form as
     in the dadaptation package. https://arxiv.org/abs/2301.07733
 
-    s is the sum of the scaled gradients d lr g, each with its group's lr, and alpha that of the
-    squared gradients; z = p0 - s / (sqrt(alpha) + eps). d compares sum s^2 / sqrt(alpha)
-    - sum (d lr g)^2 / sqrt(alpha), both over all elements, with the 1-norm of s. Both sums are
-    updated by a step's changes, so that a sparse step costs what its gradients touch.
+    s is the sum of the scaled gradients d lr g, each with its group's lr, and alpha the sum of the
+    squared gradients; z = p0 - s / (sqrt(alpha) + eps). The estimate of d is the sum over all
+    elements of s^2 / sqrt(alpha), less that of (d lr g)^2 / sqrt(alpha) over all steps, divided by
+    the 1-norm of s. A step updates these sums by what it changes, so that a sparse step only
+    computes on the rows that its gradients touch.
 
     lr: multiplies d; leave it at 1 and let a schedule multiply it. A group with r times the
         largest lr is treated as if its parameters were measured in units r times larger.
     momentum: weight of the old parameters in x <- momentum x + (1 - momentum) z.
-    weight_decay: an L2 term, added to the gradient. With sparse gradients it and momentum act
-        when a row is touched.
-    d0, growth_rate: the first d, and its largest growth per step; the same in all groups.
-    Defaults are those of the dadaptation package, which starts alpha at 1e-6 and knows no momentum
-    and no weight decay with sparse gradients. Its authors advise against the method where Adam can
-    be used, as it adapts more slowly. State: p0, s and alpha, 3 words per parameter; d and its
-    companions in the groups, 0-d tensors on the device.
+    weight_decay: an L2 term, added to the gradient. With sparse gradients, weight decay and
+        momentum act only on the rows that a gradient touches.
+    d0, growth_rate: the initial d, and the largest factor by which it grows in a step; the same in
+        all groups.
+    Defaults are those of the dadaptation package, which starts alpha at 1e-6 and supports neither
+    momentum nor weight decay with sparse gradients. Its authors advise to use Adam where possible,
+    as this method adapts more slowly. State: p0, s and alpha, 3 words per parameter; in the groups
+    d, its numerator and the 1-norm of s, 0-d tensors on the device.
     """
 
     takes_sparse = True
@@ -93,7 +95,7 @@ class DAdaptAdaGrad(Optimizer):
         return group["d"] * lr_of(group)
 
     def init_state(self, p: Tensor, group: Group) -> State:
-        # The package starts alpha at 1e-6, which changes the steps for a loss of small scale.
+        # The package starts alpha at 1e-6, which changes the steps of a loss of small scale.
         return {"p0": p.detach().clone(), "s": torch.zeros_like(p), "alpha": torch.zeros_like(p)}
 
     def advance(self, group: Group, counts: State) -> State:

@@ -1,4 +1,4 @@
-"""D-Adaptation: SGD and Adam that bound the distance to a solution from below."""
+"""SGD and Adam with D-Adaptation: step sizes from a lower bound on the distance to a solution."""
 
 from __future__ import annotations
 
@@ -31,24 +31,25 @@ from selftune.optim.optimizer import (
 
 
 class DAdaptSGD(Optimizer):
-    """SGD with D-Adaptation, which finds the step size.
+    """SGD with D-Adaptation, which learns the step size.
 
-        optimizer = DAdaptSGD(model.parameters())  # lr stays 1
-        scheduler = ScheduleLR(optimizer, cosine(num_steps))  # multiplies what it finds
+        optimizer = DAdaptSGD(model.parameters())  # leave lr at 1
+        scheduler = ScheduleLR(optimizer, cosine(num_steps))  # multiplies the learnt step size
 
     Defazio & Mishchenko, Learning-Rate-Free Learning by D-Adaptation, 2023, Algorithm 4.
     https://arxiv.org/abs/2301.07733
 
-    d bounds the distance from the initial weights p0 to a solution; s is the sum of the scaled
-    gradients d lr g / |g_0|, each with its group's lr, so that z = p0 - s.
+    d is a lower bound on the distance from the initial weights p0 to a solution. s is the sum of
+    the scaled gradients d lr g / |g_0|, each with its group's lr, and z = p0 - s.
 
     lr: multiplies d; leave it at 1 and let a schedule multiply it. A group with r times the
         largest lr is treated as if its parameters were measured in units sqrt(r) times larger.
     momentum: weight of the old parameters in x <- momentum x + (1 - momentum) z.
     weight_decay: an L2 term, added to the gradient.
-    d0, growth_rate: the first d, and its largest growth per step; the same in all groups.
+    d0, growth_rate: the initial d, and the largest factor by which it grows in a step; the same in
+        all groups.
     Defaults are those of the dadaptation package. State: p0 and s, 2 words per parameter
-    (z is not stored); d, its numerator and |g_0| in the groups, 0-d tensors on the device.
+    (z is not stored); in the groups d, its numerator and |g_0|, 0-d tensors on the device.
     """
 
     finds_step_size = True
@@ -105,7 +106,7 @@ class DAdaptSGD(Optimizer):
         (lr_grad_sq,) = sums
         g0_norm = self.param_groups[0]["g0_norm"]
         grad_norm = (lr_grad_sq / largest_lr(self.param_groups)).sqrt()
-        # The norm of the first gradient that is not zero; without the L2 term, as upstream.
+        # The norm of the first non-zero gradient, without the L2 term, as in the package.
         g0_norm = torch.where(g0_norm > 0, g0_norm, grad_norm)
         write(self.param_groups, g0_norm=g0_norm)
 
@@ -134,25 +135,25 @@ class DAdaptSGD(Optimizer):
 
 
 class DAdaptAdam(Optimizer):
-    """Adam with D-Adaptation, in the inner-product form of the package's third version.
+    """Adam with D-Adaptation, which learns the step size.
 
-        optimizer = DAdaptAdam(model.parameters())  # lr stays 1
-        scheduler = ScheduleLR(optimizer, cosine(num_steps))  # multiplies what it finds
+        optimizer = DAdaptAdam(model.parameters())  # leave lr at 1
+        scheduler = ScheduleLR(optimizer, cosine(num_steps))  # multiplies the learnt step size
 
     Defazio & Mishchenko, Learning-Rate-Free Learning by D-Adaptation, 2023, Algorithm 5.
     https://arxiv.org/abs/2301.07733
 
-    s is a moving average of the gradients times delta = d lr; d's estimate compares
-    sum delta <g, s / sqrt(v)> with the 1-norm of s.
+    s is a moving average of the gradients times delta = d lr. The estimate of d is the sum of
+    delta <g, s / sqrt(v)> over the 1-norm of s, as in version 3 of the dadaptation package.
 
     lr: multiplies d; leave it at 1 and let a schedule multiply it. A group with r times the
         largest lr is treated as if its parameters were measured in units r times larger.
     weight_decay: decoupled, multiplied by d * lr.
     use_bias_correction: Adam's, in the step and in d's statistics.
-    d0, growth_rate: the first d, and its largest growth per step. These and betas[1] are the same
-        in all groups.
+    d0, growth_rate: the initial d, and the largest factor by which it grows in a step. These and
+        betas[1] have to be the same in all groups.
     Defaults are those of the dadaptation package. State: s, `exp_avg`, `exp_avg_sq`, 3 words per
-    parameter; d and its numerator in the groups, 0-d tensors on the device.
+    parameter; in the groups d and its numerator, 0-d tensors on the device.
     """
 
     finds_step_size = True

@@ -1,4 +1,4 @@
-"""Shared by the methods that estimate a distance d: options, and which estimates are credible."""
+"""Estimation of the distance d in Prodigy and D-Adaptation: options, sums, and bounds on d."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from selftune.optim.optimizer import (
 )
 from selftune.tensor_list import TensorList
 
-# How much larger than d a credible estimate may be. In D-Adapt Adam the second step alone gives
-# d / (2 sqrt(1 - beta2)), 16 times d for beta2 = 0.999 and 500 times for 0.999999; over 900 random
-# runs no step of any method gave more than 19 times (benchmarks/growth_of_d.py). Larger ones come
-# from weights that were exchanged without its knowledge, or gradients that cancel.
+# An estimate more than so many times d is rejected. The second step of D-Adapt Adam alone gives
+# d / (2 sqrt(1 - beta2)), 16 d for beta2 = 0.999 and 500 d for 0.999999; over 900 random runs no
+# step of any method gave more than 19 d (benchmarks/growth_of_d.py). Larger estimates come from
+# weights that were replaced unnoticed, or from gradients that cancel.
 LARGEST_JUMP = 1000.0
 
 
 def adam_correction(group: Group, step: int) -> float:
-    """The factor that turns m / sqrt(v) into its bias-corrected form, if asked for."""
+    """Adam's bias correction of m / sqrt(v) as one factor; 1 without `use_bias_correction`."""
     if not group["use_bias_correction"]:
         return 1.0
     beta1, beta2 = group["betas"]
@@ -37,13 +37,13 @@ def adam_correction(group: Group, step: int) -> float:
 
 
 def sliced_start(p: Tensor, slice_p: int) -> dict[str, Tensor]:
-    """Prodigy's p0 and s, for every `slice_p`-th element."""
+    """Prodigy's initial p0 and s, of every `slice_p`-th element."""
     (p0,) = TensorList([p.detach()]).every(slice_p).clone()
     return {"p0": p0, "s": torch.zeros_like(p0)}
 
 
 def restart_sample(p: Tensor, state: Mapping[str, Tensor], group: Group, write: Write) -> None:
-    """Move Prodigy's origin p0 to newly loaded weights, but not after a constraint."""
+    """Restart Prodigy's p0 and s at newly loaded weights, but not when a constraint is applied."""
     if write.where is None and not write.again:
         (sample,) = TensorList([p]).every(group["slice_p"])
         state["p0"].copy_(sample)
@@ -51,13 +51,13 @@ def restart_sample(p: Tensor, state: Mapping[str, Tensor], group: Group, write: 
 
 
 def restart_at(p: Tensor, state: Mapping[str, Tensor], group: Group, write: Write) -> None:
-    """Begin anew at what someone else has written: that is p0, and s is zero."""
+    """Restart p0 and s where a parameter was written from outside."""
     put(state["p0"], p, write.where)
     put(state["s"], torch.zeros_like(p), write.where)
 
 
 def check_sample(group: Group) -> None:
-    """Check `slice_p`: 1 for sharded parameters, of which each rank would sample its own part."""
+    """Check `slice_p`, which has to be 1 for sharded parameters: ranks would slice their shards."""
     slice_p = group["slice_p"]
     require(slice_p >= 1 and slice_p == int(slice_p), "slice_p", slice_p, "{1, 2, ...}")
     if slice_p > 1 and any(is_sharded(p) or is_flattened(p) for p in group["params"]):
@@ -65,18 +65,18 @@ def check_sample(group: Group) -> None:
 
 
 def largest_lr(groups: list[Group]) -> float:
-    """The lr that scales d; a group's own lr is a share of it."""
+    """The largest lr of all groups, which scales d; each group's lr counts relative to it."""
     return max(lr_of(group) for group in groups)
 
 
 def check_distance(group: Group) -> None:
-    """Check the options that all these methods have."""
+    """Check the options that all methods with a d share."""
     require(0 < group["d0"] < math.inf, "d0", group["d0"], "(0, inf)")
     require(group["growth_rate"] >= 1, "growth_rate", group["growth_rate"], "[1, inf]")
 
 
 def require_alike(first: Mapping[str, Any], group: Mapping[str, Any], *names: str) -> None:
-    """Require options of the estimate to be equal in all groups, which share one estimate."""
+    """Raise ValueError for options that differ between groups, which share one estimate."""
     for name in names:
         if group[name] != first[name]:
             raise ValueError(
@@ -86,16 +86,16 @@ def require_alike(first: Mapping[str, Any], group: Mapping[str, Any], *names: st
 
 
 def credible(d_hat: Tensor, d: Tensor) -> Tensor:
-    """The estimate, or the present d where no optimizer's own steps can explain the estimate.
+    """The estimate `d_hat`, or the present d where the estimate is rejected.
 
-    Refused are estimates that are not finite (0 / 0 before the first gradient, an overflow) and
-    those more than `LARGEST_JUMP` times the present d.
+    An estimate is rejected if it is not finite (0 / 0 before the first gradient, an overflow) or
+    more than `LARGEST_JUMP` times the present d, which the optimizer's own steps cannot explain.
     """
     return torch.where(d_hat.isfinite() & (d_hat <= LARGEST_JUMP * d), d_hat, d)
 
 
 def sound(number: Tensor, before: Tensor) -> Tensor:
-    """A running sum, or what it was before if it is no longer finite."""
+    """A new value, or the old one if the new one is not finite."""
     return torch.where(number.isfinite(), number, before)
 
 
@@ -107,7 +107,7 @@ def grown(d: Tensor, d_hat: Tensor, growth_rate: float) -> Tensor:
 def learn_prodigys_distance(
     groups: list[Group], beta3: float, numerator: Tensor, denominator: Tensor
 ) -> None:
-    """Prodigy's new d from a step's sums: its first increase is not limited by `growth_rate`."""
+    """Update Prodigy's d from a step's sums; `growth_rate` does not limit its first increase."""
     group = groups[0]
     d, d_max = group["d"], group["d_max"]
     before = group["d_numerator"]

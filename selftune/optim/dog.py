@@ -1,4 +1,4 @@
-"""DoG, DoWG and LDoG: SGD whose step is the distance travelled over the gradients seen."""
+"""DoG, DoWG and LDoG: SGD whose step size is the distance travelled over the gradients seen."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from selftune.tensor_list import TensorList
 
 
 def over(distance: Tensor, grad_norm: Tensor) -> Tensor:
-    """The step size, 0 until a gradient is not zero.
+    """The step size distance / sqrt(G), or 0 while all gradients were zero.
 
-    The package dog-optimizer adds 1e-8 to G, which changes the steps for a loss of small scale.
+    The dog-optimizer package adds 1e-8 to G, which changes the steps of a loss of small scale.
     """
     return torch.where(grad_norm > 0, distance / grad_norm, 0.0)
 
 
 def restart_origin(p: Tensor, state: State, group: Group, write: Write) -> None:
-    """Measure distances from newly loaded weights on, but not after a constraint."""
+    """Measure distances from newly loaded weights, but not when a constraint is applied."""
     if write.where is None and not write.again:
         state["p0"].copy_(p)
 
 
 class OverGradients(Optimizer):
-    """Base of all three: their options."""
+    """Base class with the options that the three methods share."""
 
     finds_step_size = True
     always = COUPLED
@@ -64,9 +64,12 @@ class OverGradients(Optimizer):
 
 
 class OneDistance(OverGradients):
-    """Base of DoG and DoWG, which differ in `weight`, by which a step's gradient is multiplied."""
+    """Base class of DoG and DoWG, with one r_bar and G for all parameters.
 
-    learns = ("r_bar", "grad_norm", "eta")  # grad_norm: sqrt(G), as G itself may overflow
+    They differ in `weight`, which multiplies each step's gradient.
+    """
+
+    learns = ("r_bar", "grad_norm", "eta")  # grad_norm is sqrt(G), as G itself may overflow
     makes: ClassVar = {"eta": "lr, which multiplies it, or r_bar, from which it is computed,"}
 
     @staticmethod
@@ -92,7 +95,7 @@ class OneDistance(OverGradients):
     def prepare(self, *sums: Tensor) -> None:
         grad_sq, p0_sq = sums
         group = self.param_groups[0]
-        # In every step, as p0 grows when a parameter gets its first gradient late.
+        # In every step, as |p0| grows when a parameter gets its first gradient late.
         r_bar = torch.maximum(group["r_bar"], group["reps_rel"] * (1 + p0_sq.sqrt()))
         weight = self.weight(r_bar)
         grad_norm = torch.hypot(group["grad_norm"], (weight * grad_sq.sqrt()).to(r_bar))
@@ -118,7 +121,7 @@ class OneDistance(OverGradients):
 class DoG(OneDistance):
     """Distance over Gradients: SGD whose step size is the distance travelled over the gradients.
 
-        optimizer = DoG(model.parameters())  # lr stays 1
+        optimizer = DoG(model.parameters())  # leave lr at 1
         average = WeightAverage(model, Polynomial())
         average.attach(optimizer)
 
@@ -126,15 +129,16 @@ class DoG(OneDistance):
     https://arxiv.org/abs/2302.12022
 
     A step is lr * r_bar / sqrt(G) * g. r_bar is the largest distance from the initial weights p0
-    so far, over all parameters as one vector; G is the sum of the squared gradient norms. Judge
-    and keep an average of the iterates, as the paper does: `selftune.averaging.Polynomial`.
+    so far, over all parameters as one vector; G is the sum of the squared gradient norms. Evaluate
+    and save an average of the iterates, as the paper does: `selftune.averaging.Polynomial`.
 
-    lr: the paper's c; leave it at 1. That of a group multiplies the group's steps.
+    lr: the paper's c; leave it at 1. Parameter groups may differ.
     reps_rel: the first r_bar is reps_rel * (1 + |p0|), the same reps_rel in all groups; 1e-4 for
         models with batch normalization.
     weight_decay: an L2 term, added to the gradient.
-    Defaults are those of the dog-optimizer package, in which every group has an r_bar and a G.
-    State: p0, 1 word per parameter; r_bar, G and the step in the groups, 0-d tensors on the device.
+    Defaults are those of the dog-optimizer package, in which each group has its own r_bar and G.
+    State: p0, 1 word per parameter; in the groups `r_bar`, `grad_norm` = sqrt(G) and the step size
+    `eta`, 0-d tensors on the device.
     """
 
     @staticmethod
@@ -145,19 +149,19 @@ class DoG(OneDistance):
 class DoWG(OneDistance):
     """Distance over Weighted Gradients.
 
-        optimizer = DoWG(model.parameters())  # lr stays 1; average the iterates, as for DoG
+        optimizer = DoWG(model.parameters())  # leave lr at 1; average the iterates, as for DoG
 
     Khaled, Mishchenko & Jin, DoWG Unleashed, 2023, Algorithm 1. https://arxiv.org/abs/2305.16284
 
-    A step is lr * r_bar^2 / sqrt(G) * g, with r_bar as in `DoG` and G the sum of the squared
-    gradient norms, each times its step's r_bar^2: gradients from far away weigh more.
+    A step is lr * r_bar^2 / sqrt(G) * g, with r_bar as in `DoG`. G is the sum of the squared
+    gradient norms, each times the r_bar^2 of its step, so that gradients far from p0 weigh more.
 
-    lr: leave it at 1. That of a group multiplies the group's steps.
+    lr: leave it at 1. Parameter groups may differ.
     reps_rel: the first r_bar is reps_rel * (1 + |p0|), the same reps_rel in all groups; the paper
-        leaves it open.
+        does not fix it.
     weight_decay: an L2 term, added to the gradient.
-    Defaults are DoG's. State: p0, 1 word per parameter; r_bar, G and the step in the groups,
-    0-d tensors on the device.
+    Defaults are DoG's. State: p0, 1 word per parameter; in the groups `r_bar`, `grad_norm` =
+    sqrt(G) and the step size `eta`, 0-d tensors on the device.
     """
 
     @staticmethod
@@ -166,17 +170,17 @@ class DoWG(OneDistance):
 
 
 class LDoG(OverGradients):
-    """Layer-wise DoG: `DoG` with an r_bar and a G for every tensor.
+    """Layer-wise DoG: `DoG` with an r_bar and a G for each tensor.
 
-        optimizer = LDoG(model.parameters())  # lr stays 1; average the iterates, as for DoG
+        optimizer = LDoG(model.parameters())  # leave lr at 1; average the iterates, as for DoG
 
     Ivgi, Hinder & Carmon, DoG is SGD's Best Friend, 2023, L-DoG. https://arxiv.org/abs/2302.12022
 
-    lr, reps_rel, weight_decay, and what to judge and keep: as in `DoG`.
+    lr, reps_rel, weight_decay, and the average to evaluate and save: as in `DoG`.
     Defaults are those of the dog-optimizer package. State: p0, 1 word per parameter, and three
     numbers per tensor.
 
-    Raises ValueError for parameters of FullyShardedDataParallel, which cuts and merges tensors.
+    Raises ValueError for parameters of FullyShardedDataParallel, which flattens and splits them.
     """
 
     wants_whole_tensors = True

@@ -1,4 +1,4 @@
-"""Optimizer, the base of all rules: step counting, state creation, train and eval, checkpoints."""
+"""Optimizer, the base class of all update rules: steps, state, train and eval, checkpoints."""
 
 from __future__ import annotations
 
@@ -51,42 +51,42 @@ from selftune.optim.engine.step_guard import guarded
 from selftune.tensor_list import TensorList
 
 Part = tuple[Cohort, list[Bucket]]
-Sums = tuple[Shards, list[Tensor]]  # of one bucket, with how its parameters are sharded
+Sums = tuple[Shards, list[Tensor]]  # how a bucket's parameters are sharded, and a rule's sums
 
 
 class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerType):
     """A torch optimizer whose update rule is written once, on lists of tensors.
 
-    A subclass gives `check`, `init_state`, `advance` and `update`. A rule that learns numbers
-    from all gradients also gives `measure` and `prepare`, which run before the step, or returns
-    sums from `update` and gives `estimate`, which runs after it.
+    A subclass defines `check`, `init_state`, `advance` and `update`. A rule that learns numbers
+    from all gradients also defines `measure` and `prepare`, which run before the step, or returns
+    sums from `update` and defines `estimate`, which runs after it.
 
-    For all of them: gradients are never written; nothing is read back from an accelerator;
-    the state of bfloat16 and float16 parameters is float32; a step with a gradient that is not
-    finite is skipped whole, counted in the groups' `skipped_steps`, and reported once; an
-    estimate that would not be finite keeps its value.
+    All optimizers here never write gradients and never read numbers back from an accelerator.
+    The state of bfloat16 and float16 parameters is float32. A step with a gradient that is not
+    finite is skipped for all parameters and counted in the groups' `skipped_steps`; the first one
+    warns. A learnt number that would become infinite or NaN keeps its value.
     """
 
-    takes_loss: ClassVar[bool] = False  # a step needs the loss: the last sum for `prepare`
-    takes_sparse: ClassVar[bool] = False  # sparse gradients are accepted
-    wants_whole_tensors: ClassVar[bool] = False  # it computes numbers of each of them
-    finds_step_size: ClassVar[bool] = False  # and lr, which multiplies it, is 1 by default
-    always: ClassVar[dict[str, Any]] = {}  # options of other packages: the value they have here
-    learns: ClassVar[tuple[str, ...]] = ()  # names of the groups' numbers that are estimated
-    # Those of them that each step computes before it uses them: what to set instead.
+    takes_loss: ClassVar[bool] = False  # `step` needs the loss; `prepare` gets it as its last sum
+    takes_sparse: ClassVar[bool] = False  # accepts sparse gradients
+    wants_whole_tensors: ClassVar[bool] = False  # needs the norm of each tensor: `require_whole`
+    finds_step_size: ClassVar[bool] = False  # learns its step size, which lr multiplies: leave at 1
+    always: ClassVar[dict[str, Any]] = {}  # other packages' options, with the value they have here
+    learns: ClassVar[tuple[str, ...]] = ()  # keys of the parameter groups with learnt numbers
+    # Learnt numbers that every step recomputes before it uses them, and what to set in their place.
     makes: ClassVar[dict[str, str]] = {}
-    partition: Shards = ()  # see `partitioned`
+    partition: Shards = ()  # the process group given to `partitioned`
     _cohorts: list[Cohort]  # parameters that step
-    _resting: list[Cohort]  # that stepped before and have no gradient now
-    _watch: Watch | None = None  # tells when they have to be made anew
+    _resting: list[Cohort]  # parameters that stepped before and have no gradient now
+    _watch: Watch | None = None  # tells when the cohorts have to be rebuilt
     _by_hand: ByHand  # learnt numbers that callers wrote into the groups
-    _has_state = False  # learnt numbers are forgotten with the state
-    is_wrapped = False  # by an optimizer that writes the parameters too
+    _has_state = False  # whether there was state: clearing it also resets the learnt numbers
+    is_wrapped = False  # whether another optimizer (`ScheduleFree`) writes the parameters too
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         self._by_hand = ByHand(self.learns, self.makes)
         self.begin_following()
-        self._shapes: list[list[torch.Size]] = []  # of the parameters as they were given
+        self._shapes: list[list[torch.Size]] = []  # of the parameters at construction
         super().__init__(params, defaults)
 
     # -- what a rule defines ------------------------------------------------------------------
@@ -97,18 +97,18 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
 
     @abstractmethod
     def init_state(self, p: Tensor, group: Group) -> State:
-        """Tensors shaped like `p`, and the parameter's own counts (numbers).
+        """A parameter's first state: tensors, usually shaped like `p`, and counts (numbers).
 
-        `group` says by its options which tensors the rule will want.
+        group: its options may decide which tensors the rule needs.
         """
 
     @abstractmethod
     def advance(self, group: Group, counts: State) -> State:
-        """The numbers known before the step; moves the parameters' `counts` forward."""
+        """The numbers that are known before the step; updates the parameters' `counts` in place."""
 
     @staticmethod
     def measure(b: Bucket) -> Sequence[Tensor]:
-        """Sums over the bucket for `prepare`, 0-d tensors."""
+        """This bucket's terms, 0-d tensors, of the sums that `prepare` receives."""
         return ()
 
     def prepare(self, *sums: Tensor) -> None:
@@ -117,13 +117,13 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     @staticmethod
     @abstractmethod
     def update(b: Bucket) -> Sequence[Tensor]:
-        """The rule: arithmetic only. Returns sums over the bucket for `estimate`."""
+        """The update rule, arithmetic only. Returns the bucket's terms of `estimate`'s sums."""
 
     @staticmethod
     def rest(b: Bucket) -> Sequence[Tensor]:
-        """`update`'s sums over parameters without a gradient in this step.
+        """What `update` returns, for parameters without a gradient in this step.
 
-        For the statistics a missing gradient is a gradient of zero.
+        `estimate` counts a missing gradient as a gradient of zero.
         """
         return ()
 
@@ -131,33 +131,34 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         """Learn from sums over all parameters after the step."""
 
     def effective_lr(self, group: Group) -> float | Tensor:
-        """What the group's steps are multiplied by at present; on the device if it is learnt."""
+        """The factor by which the group's steps are multiplied now; on the device if learnt."""
         return lr_of(group)
 
     def most_steps(self, group: Group) -> int:
-        """The steps of the group's parameter that has made the most of them; at least 1."""
+        """The largest number of steps that a parameter of the group has made; at least 1."""
         return max([self.state[p].get("step", 0) for p in group["params"] if p in self.state] + [1])
 
     @staticmethod
     def to_training(b: Bucket) -> Sequence[Tensor]:
-        """Move `b.param` from the evaluation weights to where gradients are taken."""
+        """Move `b.param` from the evaluation weights to the training weights."""
         return ()
 
     @staticmethod
     def to_evaluation(b: Bucket) -> Sequence[Tensor]:
-        """Move `b.param` from the training weights to where the model is judged."""
+        """Move `b.param` from the training weights to the evaluation weights."""
         return ()
 
     @staticmethod
     def restart(p: Tensor, state: State, group: Group, write: Write) -> None:
-        """Someone else has written `p`: have the state go on from there.
+        """Adapt the state to values that were written into `p` from outside the optimizer.
 
-        `p` and the state are plain memory; `write.where` is a mask of the elements, or None. A
-        rule has it whose state holds weights: without it, nobody looks at them.
+        A rule defines this if its state holds weights; otherwise such writes are not looked for.
+        p, state: local tensors, complex ones as real numbers.
+        write: which elements were written, see `Write`.
         """
 
     def forget(self) -> None:
-        """Begin the sums of the estimates anew: all parameters were exchanged. d stays."""
+        """Reset the sums behind the estimates, as all parameters were replaced. d stays."""
 
     # -- a step -------------------------------------------------------------------------------
 
@@ -165,12 +166,14 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     def step(self, closure: Callable[[], Any] | None = None, loss: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One step from the gradients in `p.grad`; parameters without one are left alone.
 
-        A group whose lr is 0 is frozen: nothing of it moves or is counted.
-        loss: what the gradients are of, a tensor or a number, where no closure returns it. Only
-            some methods use it, but all take it, so that loops need not differ. A loop that
-            cannot pass it calls `add_loss` before. What was added counts in place of what a
-            closure returns: that of the last micro-batch alone, where gradients accumulate.
-        Raises RuntimeError at the evaluation weights, and ValueError without a needed loss.
+        A parameter group whose lr is 0 is frozen: its parameters and counts stay as they are.
+        loss: the loss whose gradients these are, a tensor or a number, if no closure returns it.
+            Only some methods use it, but all accept it, so that all fit the same loop. A loop that
+            cannot pass it calls `add_loss` before `step`. Losses given to `add_loss` replace the
+            one that a closure returns, which, where gradients accumulate, is that of the last
+            micro-batch only.
+        Raises RuntimeError if the parameters are at the evaluation weights, and ValueError if the
+        method needs the loss and was not given it.
         """
         if closure is not None:
             self._require_training_weights()
@@ -180,13 +183,13 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         return loss
 
     def add_loss(self, loss: Any) -> None:
-        """Hand over the loss of the coming step outside `step`: beside `loss.backward()`.
+        """Pass the loss of the coming step outside `step`, next to `loss.backward()`.
 
-        Losses add up until the step, as the gradients of micro-batches do, and are cleared with
-        them: by the step, and by `zero_grad()`. Methods that need no loss ignore it.
+        Losses add up as the gradients of micro-batches do, until the step or `zero_grad()` clears
+        them. Methods that need no loss ignore it.
         """
         if self.takes_loss:
-            # A copy: loops scale their losses in place, to log them.
+            # A copy, as some loops scale their loss in place to log it.
             loss = loss.detach().clone() if isinstance(loss, Tensor) else loss
             self._now.loss = loss if self._now.loss is None else self._now.loss + loss
 
@@ -195,11 +198,11 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         super().zero_grad(set_to_none)
 
     def step_size(self) -> list[float]:
-        """The effective step size of each group at present: to be logged.
+        """The effective step size of each parameter group, for logs.
 
-        It is the lr times what the method knows or learns: a warm-up of its own, Prodigy's and
-        D-Adaptation's d, DoG's distance over gradients (in LDoG the mean over the group's
-        tensors), the step sizes of SelfTune and ScheduleFree+. Reading it waits for the device.
+        It is lr times the method's own factor: a warm-up, Prodigy's and D-Adaptation's d, DoG's
+        distance over gradients (in LDoG its mean over the group's tensors), or the learnt step
+        size of SelfTune and ScheduleFree+. The host waits for the device.
         """
         return [float(self.effective_lr(group)) for group in self.param_groups]
 
@@ -236,7 +239,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         return packing.buckets(cohort) if cohort.compiled else list(cohort.buckets(grads=True))
 
     def _look_at_gradients(self, parts: list[Part], loss: Any) -> list[Tensor]:
-        """A number that is finite if all gradients are, then the sums for `prepare`."""
+        """A number that is finite if all gradients are, followed by the sums for `prepare`."""
         terms = [
             (cohort.shards, sums)
             for cohort, buckets in parts
@@ -245,16 +248,16 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         if self.takes_loss:
             terms = with_mean(terms, needed(loss, type(self).__name__), self.partition)
         finite, *measured = total(terms, self.partition)
-        # Nothing can be learnt from a loss or another sum that is not finite either.
+        # The step is also skipped if the loss or another sum is not finite.
         return [sum((0 * number for number in measured), start=finite), *measured]
 
     def _looked_at(self, cohort: Cohort, buckets: list[Bucket]) -> Iterable[list[Tensor]]:
-        if self.measure is Optimizer.measure:  # by itself this sum is faster than a compiled rule
+        if self.measure is Optimizer.measure:  # this sum alone is faster than a compiled rule
             return ([finiteness(b.grad)] for b in buckets)
         return self._run(look, self.measure, cohort, buckets, {}, None)
 
     def _decide(self, finite: Tensor, stepping: list[Cohort]) -> Verdict:
-        """Whether the step counts; one that the host knows to be skipped is counted as such."""
+        """Decide whether the step is skipped, and count the skip if the host knows it already."""
         verdict = Verdict(finite, stepping, self.param_groups)
         if verdict.skipped:
             count_skip(type(self).__name__, self.param_groups)
@@ -263,7 +266,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         return verdict
 
     def _update(self, parts: list[Part], numbers: list[State], ok: Tensor | None) -> list[Sums]:
-        """Run the rule; returns its sums, bucket by bucket."""
+        """Run the update rule and return its sums, bucket by bucket."""
         found: list[Sums] = []
         for (cohort, buckets), known in zip(parts, numbers, strict=True):
             ran = self._run(run, self.update, cohort, buckets, known, ok)
@@ -281,7 +284,10 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         numbers: State,
         ok: Tensor | None,
     ) -> Iterator[list[Tensor]]:
-        """A rule on one bucket after the other, compiled where it can be; the sums of each."""
+        """Run a rule on one bucket after the other, compiled if possible; yields each one's sums.
+
+        how: runs the rule and returns its sums: `run` or `look` in precision.py.
+        """
         call = None
         for b in buckets:
             b.read_parameters()
@@ -300,7 +306,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
             group["compile"] = False
         for cohort in self._cohorts:
             cohort.compiled = False
-        self._watch = None  # who sets compile=True again, before the next step too, is heard
+        self._watch = None  # so that setting compile=True again, even before the next step, works
 
     def _estimate(self, sums: list[Sums], ok: Tensor | None) -> None:
         if not sums[0][1]:
@@ -314,9 +320,9 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         self.estimate(*total(sums, self.partition))
 
     def _looked_at_again(self, stepping: list[Cohort], measured: list[Tensor]) -> Tensor:
-        """Whether every gradient has a finite square, and so have the rule's sums.
+        """A number that is finite if the square of every gradient and the rule's sums are.
 
-        The sum that was looked at may exceed the largest number where each of its terms does not.
+        The sum of squares that the first look took may overflow where no square does.
         """
         terms = [
             (cohort.shards, [b.grad.none_or_nan()])
@@ -327,7 +333,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         return sum((0 * number for number in measured), start=finite)
 
     def _forget_with_the_state(self) -> None:
-        """Begin the estimates anew where a caller has cleared the state that they came from."""
+        """Reset the learnt numbers if a caller has cleared the state that they belong to."""
         has_state = any(self.state.get(p) for group in self.param_groups for p in group["params"])
         if self._has_state and not has_state:
             clear(self.param_groups, self.learns)
@@ -337,9 +343,10 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     def squared_norms(
         self, of: Callable[[Bucket], Sequence[TensorList]]
     ) -> Iterator[tuple[Bucket, Tensor]]:
-        """For each bucket, the squares of its tensors' norms over all ranks: (lists, tensors).
+        """For each bucket, the squared norms of its tensors over all ranks.
 
-        of: gives the lists of a bucket of float32 tensors.
+        of: the lists of a bucket whose norms are wanted. Tensors of 16 bits are float32 there.
+        Yields each bucket with a tensor of shape (lists, tensors).
         """
         found = [
             (cohort, b)
@@ -353,23 +360,23 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         return zip([b for _, b in found], completed_together(parts), strict=True)
 
     def measured(self, numbers: TensorList, new: TensorList) -> None:
-        """Write what `prepare` found, one number a tensor, unless the step is to be skipped."""
+        """Write what `prepare` computed, a number per tensor, unless the step is to be skipped."""
         ok = None if self.verdict is None else self.verdict.ok
         numbers.copy_(new if ok is None else new.where(ok, numbers))
 
     @property
     def verdict(self) -> Verdict | None:
-        """On the last step, until it is known to have counted."""
+        """Whether the last step is skipped, while the host does not know it yet; else None."""
         return self._now.verdict
 
     def settle(self) -> None:
-        """Take back the counts of the last step if it turned out to be skipped."""
+        """Wait for the verdict on the last step, and restore its counts if it was skipped."""
         verdict, self._now.verdict = self._now.verdict, None
         if verdict is not None and not verdict.over_what_was_counted():
             count_skip(type(self).__name__, self.param_groups)
 
     def _stepping(self) -> list[Cohort]:
-        """What steps now: parameters with a gradient in groups whose lr is not 0."""
+        """The cohorts that step now: parameters with a gradient in groups whose lr is not 0."""
         if self._watch is None or not self._watch.sees_no_change(self.param_groups, self.state):
             self._refuse_flat_parts()
             self._cohorts, self._resting = [], []
@@ -390,7 +397,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         return self._cohorts
 
     def _divided(self, group: Group) -> list[Cohort]:
-        """Parameters with a gradient; with `compile`, those that the list path takes apart."""
+        """The group's parameters with a gradient; with `compile`, divided by how they can run."""
         found = cohorts(group, [p for p in group["params"] if p.grad is not None], self.state)
         if not group["compile"]:
             return found
@@ -408,12 +415,12 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     def _new_state(self, p: Tensor, group: Group) -> State:
         if p.dtype in LOW_PRECISION:
             wide = self.init_state(p.detach().float(), group)
-            lost = torch.zeros_like(p, dtype=torch.bfloat16)  # has the range of float32
+            lost = torch.zeros_like(p, dtype=torch.bfloat16)  # has float32's range
             return {**wide, "compensation": lost}
         return self.init_state(torch.view_as_real(p) if p.is_complex() else p, group)
 
     def _nothing(self, group: Group) -> Cohort:
-        """What steps on a rank without gradients: the others need its sums of zero."""
+        """A cohort of no elements for a rank without gradients, which still joins all-reduces."""
         like = next((p for g in self.param_groups for p in g["params"]), None)
         p = torch.empty(0) if like is None else torch.empty(0, dtype=like.dtype, device=like.device)
         p.grad = torch.empty_like(p)
@@ -424,10 +431,10 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         super()._require_training_weights()
 
     def _options(self, group: Group) -> Group:
-        """What a rule may read of its group: the constructor's arguments, the learnt numbers."""
+        """What a rule may read from its group: the constructor's arguments and learnt numbers."""
         learnt = {name: value for name, value in group.items() if isinstance(value, Tensor)}
         own = {name: group[name] for name in self.defaults}
-        # As a float it is no constant of a compiled rule, whatever type of number it is set to.
+        # Only floats are inputs of a compiled rule; any other type would be a constant in it.
         floats = {
             name: float(own[name]) for name in _floats(type(self)) if own.get(name) is not None
         }
@@ -494,7 +501,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
             self._marks.sign(new)
 
     def _correct_groups(self) -> None:
-        """ZeroRedundancyOptimizer writes its own groups over ours, where no one has called eval."""
+        """Repair `train_mode`, which ZeroRedundancyOptimizer overwrites with its own groups'."""
         for group in self.param_groups:
             group["train_mode"] = group["train_mode"] and not self._now.at_evaluation
 
@@ -521,7 +528,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         self._remark_on_lr()
 
     def check_group(self, group: Group) -> None:
-        """Raise ValueError for an option that no rule reads, or out of its range."""
+        """Raise ValueError for an option that the method does not have, or out of its range."""
         check_names(type(self), Optimizer, group)
         check_types(type(self), group)
         self.check(group)
@@ -530,17 +537,17 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
 
     @property
     def averages(self) -> bool:
-        """Whether the method is Schedule-Free: it is judged at another place than it trains at."""
+        """Whether the evaluation weights are an average, as in the Schedule-Free methods."""
         return type(self).to_evaluation is not Optimizer.to_evaluation
 
     def fitting_state(self, p: Tensor, group: Group) -> tuple[State, State]:
-        """A new state of the parameter, without memory, and the present one."""
+        """A new state of the parameter, on the meta device, and its present one."""
         return self._new_state(torch.empty(p.shape, dtype=p.dtype, device="meta"), group), (
             self.state.get(p) or {}
         )
 
     def _remark_on_lr(self) -> None:
-        """Say it once if the newest group's lr looks like one for an optimizer that needs one."""
+        """Warn if a new group's lr looks like a learning rate where lr should be about 1."""
         *before, newest = (
             0.1 <= group.get("initial_lr", lr_of(group)) <= 10 or lr_of(group) == 0
             for group in self.param_groups
@@ -571,7 +578,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
             )
 
     def _refuse_flat_parts(self) -> None:
-        """DeepSpeed's ZeRO puts this rank's part, flat, into the groups of an optimizer."""
+        """Raise ValueError for flat shards, which DeepSpeed's ZeRO puts in place of parameters."""
         name = type(self).__name__
         by_tensor = self.wants_whole_tensors
         sums_parts = self.learns and not self.partition and several_ranks()
@@ -597,7 +604,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         self.settle()
         self._forget_with_the_state()
         saved = super().state_dict()
-        # What someone else has written is saved as the next step would go on from it.
+        # After a write from outside, save the state from which the next step would go on.
         writes = self._written(wait=True)
         for group, as_saved in zip(self.param_groups, saved["param_groups"], strict=True):
             for p, i in zip(group["params"], as_saved["params"], strict=True):
@@ -610,8 +617,8 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state dict; options that it lacks keep their values. `compile` is not loaded.
 
-        Those of schedulefree, prodigyopt and dadaptation continue their runs: `in_our_form`; so
-        do those of torch's AdamW in `AdamW`.
+        State dicts of the same methods in schedulefree, prodigyopt and dadaptation can be loaded
+        too, to continue their runs, and those of torch's AdamW into `AdamW`.
         Raises ValueError, and changes nothing, for the state of another method or of parameters
         of another shape, and for options out of range.
         """
@@ -636,7 +643,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
             raise
 
     def __repr__(self) -> str:
-        """What it is and where it stands, in one line; `param_groups` has all options."""
+        """The class and the state of the run in one line; `param_groups` has all options."""
         steps = [state["step"] for state in self.state.values() if "step" in state]
         parts = [f"step={max(steps)}"] if steps else []
         sizes = list(dict.fromkeys(_shown(self.effective_lr(g)) for g in self.param_groups))
@@ -651,13 +658,13 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
 
     def __getstate__(self) -> dict[str, Any]:
         if self.attachments and not self.is_held:
-            self.eval()  # as the model is copied
+            self.eval()  # attached models are copied at the evaluation weights too
         self.settle()
         return super().__getstate__()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self.defaults.pop("differentiable", None)  # torch adds it when it restores
+        self.defaults.pop("differentiable", None)  # added by torch's __setstate__
         self._watch = None
         vars(self).pop("_guard", None)
         self._by_hand = ByHand(self.learns, self.makes)
@@ -665,14 +672,14 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
             self._shapes = [[p.shape for p in group["params"]] for group in self.param_groups]
         attachments = vars(self).get("attachments", [])
         self.begin_following()
-        self._now.at_evaluation = False  # the groups say it
+        self._now.at_evaluation = False  # `train_mode` of the groups was restored instead
         self.attachments = attachments
         self._has_state = any(self.state.values())
 
 
 @functools.cache
 def _floats(cls: type) -> tuple[str, ...]:
-    """The options of a class that are single numbers, but not whole ones, by their defaults."""
+    """The options of a class whose defaults are floats."""
     parameters = inspect.signature(cls).parameters.values()
     return tuple(p.name for p in parameters if isinstance(p.default, float))
 
@@ -684,5 +691,5 @@ def _shown(step_size: float | Tensor) -> str:
 
 
 def lr_of(group: Group) -> float:
-    """The group's learning rate; in a tensor on the CPU, see `require_nonnegative`."""
+    """The group's learning rate as a float; a tensor's has to be on the CPU."""
     return float(group["lr"])

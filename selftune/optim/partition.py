@@ -1,4 +1,4 @@
-"""partitioned: optimizers of plain tensors that are one rank's part of the parameters."""
+"""partitioned(cls): an optimizer class for parameters that are plain shards of a model."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ Class = TypeVar("Class", bound=Optimizer)
 
 
 def partitioned(cls: type[Class], process_group: Any = None) -> type[Class]:
-    """A subclass for plain tensors that are this rank's part of the parameters.
+    """A subclass of `cls` for plain tensors that are this rank's share of the parameters.
 
-    A DTensor says how it is sharded. The parameters that reach an optimizer inside
-    `ZeroRedundancyOptimizer`, under `FullyShardedDataParallel`, or in one stage of a pipeline do
-    not, and what is estimated from all of them has to know the other ranks.
+    A DTensor says how it is sharded. Plain tensors do not: those that an optimizer gets inside
+    `ZeroRedundancyOptimizer`, under `FullyShardedDataParallel`, or in one stage of a pipeline.
+    There, numbers that are estimated from all parameters need to know the other ranks.
 
         ZeroRedundancyOptimizer(model.parameters(), partitioned(Prodigy), process_group=group)
 
-    `train` and `eval` move this rank's part only. ZeroRedundancyOptimizer has neither: call those
-    of its `optim` on every rank, and broadcast each part to the other ranks before it is judged.
+    `train` and `eval` move this rank's parameters only. ZeroRedundancyOptimizer has neither: call
+    those of its `optim` on every rank, and broadcast each rank's parameters before you evaluate.
 
-    process_group: the ranks which together hold every parameter once; all ranks if None. They
-        have to step together, those without parameters or gradients too.
+    process_group: the ranks that together hold every parameter once; all ranks if None. They all
+        have to call `step`, also those without parameters or gradients.
     """
     attributes = {"partition": (process_group,), "__doc__": cls.__doc__}
     return cast("type[Class]", type(cls.__name__, (cls,), attributes))

@@ -1,4 +1,4 @@
-"""Prodigy: Adam that estimates its own step size from the distance travelled."""
+"""Prodigy: Adam that learns its step size from an estimate of the distance to a solution."""
 
 from __future__ import annotations
 
@@ -31,29 +31,32 @@ from selftune.optim.optimizer import (
 
 
 class Prodigy(Optimizer):
-    """Prodigy, an expeditiously adaptive parameter-free learner, in its Adam form.
+    """Prodigy in its Adam form: Adam with a learnt step size.
 
-        optimizer = Prodigy(model.parameters())  # lr stays 1
-        scheduler = ScheduleLR(optimizer, cosine(num_steps))  # multiplies what Prodigy finds
+        optimizer = Prodigy(model.parameters())  # leave lr at 1
+        scheduler = ScheduleLR(optimizer, cosine(num_steps))  # multiplies the learnt step size
 
     Mishchenko & Defazio, 2024, Algorithm 4. https://arxiv.org/abs/2306.06101
 
     d, a lower bound on the distance from the initial weights p0 to a solution, is learnt from
     all gradients; s accumulates gradients. A step is d * lr * m / (sqrt(v) + d eps), where
-    m and v are moments of d * gradient.
+    m and v are Adam's moments of d * gradient.
 
-    lr: multiplies d; leave it at 1 and let a schedule multiply it. Groups may differ: the
-        largest lr scales d, a group's share of it scales that group's steps.
+    lr: multiplies d; leave it at 1 and let a schedule multiply it. If parameter groups have
+        different lr, the largest scales d, and each group steps in proportion to its own.
     beta3: decay of d's numerator and of s; sqrt(betas[1]) if None.
     weight_decay: decoupled, multiplied by d * lr.
     use_bias_correction: Adam's, in the step and in d's statistics.
     safeguard_warmup: leave lr out of s, so that a warm-up does not inflate d.
-    d0, d_coef, growth_rate: the first d, a factor of its estimate, its largest growth per step
-        (the first increase from d0 is not limited). These and beta3 are the same in all groups.
+    d0: the initial d.
+    d_coef: multiplies the estimate of d.
+    growth_rate: the largest factor by which d grows in a step (the first increase from d0 is not
+        limited). d0, d_coef, growth_rate and beta3 have to be the same in all groups.
     slice_p: learn d from every slice_p-th element of each tensor only; 11 saves nearly half of
         the memory.
     Defaults are those of the prodigyopt package. State: p0, s, `exp_avg`, `exp_avg_sq`, 4 words
-    per parameter (2 + 2 / slice_p); d and its companions in the groups, 0-d tensors on the device.
+    per parameter (2 + 2 / slice_p); in the groups d, `d_max` and `d_numerator`, 0-d tensors on the
+    device.
     """
 
     finds_step_size = True
@@ -132,15 +135,15 @@ class Prodigy(Optimizer):
         step_size = d * (b.lr * b.ratio)
         slice_p = b.group["slice_p"]
         grad = b.grad.mul(d)
-        # A group's lr ratio is a change of units of its parameters: the inner product does not
-        # see it, the 1-norm does. d / d0 instead of d keeps small numbers representable.
+        # A group's lr ratio changes the units of its parameters: the inner product stays the same,
+        # the 1-norm is multiplied by it. d / d0 instead of d keeps small numbers from underflow.
         numerator = grad.every(slice_p).dot(b.p0.sub(p.every(slice_p))) * (d * (b.lr / d0))
         b.exp_avg.lerp_(grad, 1 - beta1)
         b.exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         in_s = 1 if b.group["safeguard_warmup"] else b.lr
         b.s.mul_(b.beta3).add_(grad.every(slice_p), alpha=d * (in_s / d0))
         denominator = b.s.norm(1) * b.ratio
-        # d eps with the d of this step, as in the paper; prodigyopt takes the next d.
+        # eps is multiplied by this step's d, as in the paper; prodigyopt uses the next d.
         root = b.exp_avg_sq.sqrt().add_(d * b.group["eps"]).without_zeros_(b.group["eps"])
         direction = b.exp_avg.div(root)
         p.mul_(1 - step_size * b.group["weight_decay"]).add_(direction, alpha=-step_size)

@@ -30,15 +30,15 @@ from selftune.optim.sequences import (
 
 
 class ScheduleFreeSGD(Optimizer):
-    """Schedule-Free SGD: an average in place of a decaying learning rate, for runs of any length.
+    """Schedule-Free SGD: averaging in place of a decaying learning rate, for runs of any length.
 
         optimizer = ScheduleFreeSGD(model.parameters(), lr=1.0)
         attach(model, optimizer)
 
-    z takes the steps of SGD; x is the average of all z, where the model is judged; y, between the
-    two, is where gradients are taken, and what the parameters hold in training. x has to be in
-    place wherever the model is judged, saved or exported: `attach` sees to it, and
-    `evaluation_weights()`, or `eval()` and `train()`, do it by hand.
+    z takes the steps of SGD; x is the average of all z, where the model is evaluated;
+    y = (1 - beta) z + beta x is where gradients are taken, and what the parameters hold in
+    training. The parameters have to hold x whenever the model is evaluated, saved or exported:
+    `attach` takes care of it; by hand, use `evaluation_weights()`, or `eval()` and `train()`.
 
     Defazio et al., The Road Less Scheduled, 2024, equations 2 to 4. https://arxiv.org/abs/2405.15682
 
@@ -103,11 +103,11 @@ class ScheduleFreeAdamW(Optimizer):
         optimizer = ScheduleFreeAdamW(model.parameters(), lr=0.0025)
         attach(model, optimizer)
 
-    It needs no schedule and no length of the run, as an average takes the place of a decay.
-    z takes the steps of AdamW; x is the average of all z, where the model is judged;
+    It needs neither a schedule nor the length of the run: averaging takes the place of a decay.
+    z takes the steps of AdamW; x is the average of all z, where the model is evaluated;
     y = (1 - beta1) z + beta1 x is where gradients are taken, and what the parameters hold in
-    training. x has to be in place wherever the model is judged, saved or exported: `attach` sees
-    to it, and `evaluation_weights()`, or `eval()` and `train()`, do it by hand.
+    training. The parameters have to hold x whenever the model is evaluated, saved or exported:
+    `attach` takes care of it; by hand, use `evaluation_weights()`, or `eval()` and `train()`.
 
     Defazio et al., The Road Less Scheduled, 2024, Algorithm 1. https://arxiv.org/abs/2405.15682
 
@@ -115,15 +115,14 @@ class ScheduleFreeAdamW(Optimizer):
     warmup_steps: steps of linear warm-up of lr. The averaging weight of a step is
         (its number)^r * (largest lr so far)^2; r = 0 is the paper's.
     weight_decay: decoupled from the second moment, taken at `decay_at`: y, x or z.
-    inner_momentum: decay of an average of the gradients that takes the gradient's place, as
-        Adam's beta1 does (0.9 for large batches; Defazio, ScheduleFree+, 2026,
-        https://arxiv.org/abs/2605.19095).
+    inner_momentum: decay of a momentum that takes the gradient's place, as in Adam (0.9 for large
+        batches; Defazio, ScheduleFree+, 2026, https://arxiv.org/abs/2605.19095).
     averaging_constant: C of Song et al., Through the River, 2025,
         https://arxiv.org/abs/2507.09846. It makes the average's window independent of beta1:
         c <- min(1, (1 - beta1) C c). 1 / (1 - beta1), like None, changes nothing; a larger one
         forgets faster.
-    The paper puts sqrt(1 - beta2^t) into the step size, and so into the averaging weights; here
-    as in the schedulefree package it corrects the second moment only.
+    The paper puts the bias correction sqrt(1 - beta2^t) into the step size, and so into the
+    averaging weights; here, as in the schedulefree package, it corrects the second moment only.
     Defaults are those of that package. State: z and `exp_avg_sq`, 2 words per parameter; with
     inner momentum `exp_avg`, a third.
     """
@@ -183,21 +182,21 @@ class ScheduleFreeAdamW(Optimizer):
 
 
 class ScheduleFreeRAdam(Optimizer):
-    """Schedule-Free AdamW whose warm-up is RAdam's.
+    """Schedule-Free AdamW with the warm-up of RAdam.
 
         optimizer = ScheduleFreeRAdam(model.parameters(), lr=0.0025)
         attach(model, optimizer)
 
-    What x, y and z are, and where each of them is needed: see `ScheduleFreeAdamW`.
+    `ScheduleFreeAdamW` says what x, y and z are, and when the parameters have to hold which.
 
     Liu et al., On the Variance of the Adaptive Learning Rate and Beyond, 2020, Algorithm 2,
     https://arxiv.org/abs/1908.03265, around the step of `ScheduleFreeAdamW`, whose other options
     it shares.
 
-    lr is multiplied by the rectification r_t, and so enters the averaging weights with it. While
-    r_t is not defined (the first 4 steps for beta2 = 0.999) only the second moment learns;
-    the paper takes steps of SGD there, for which an lr of Adam has the wrong scale.
-    betas: beta2 must be larger than 0.6, or r_t is never defined.
+    lr is multiplied by the rectification r_t, also in the averaging weights. While r_t is not
+    defined (the first 4 steps for beta2 = 0.999), only the second moment is updated; the paper
+    takes steps of SGD there, for which an lr of Adam has the wrong scale.
+    betas: as in `ScheduleFreeAdamW`; beta2 has to be larger than 0.6, or r_t is never defined.
     Defaults are those of the schedulefree package. State: z and `exp_avg_sq`, 2 words per
     parameter; with inner momentum `exp_avg`, a third.
     """
@@ -283,7 +282,7 @@ def _adam_numbers(group: Group, lr: float, counts: State) -> State:
 
 
 def _rectification(beta2: float, step: int) -> float:
-    """r_t, which shortens early steps, while the second moment's estimate varies most."""
+    """RAdam's r_t, which shortens early steps, as the second moment is estimated from few."""
     rho_inf = 2 / (1 - beta2) - 1
     rho = rho_inf - 2 * step * beta2**step / (1 - beta2**step)
     if rho <= 4:

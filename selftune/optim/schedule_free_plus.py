@@ -1,4 +1,4 @@
-"""ScheduleFree+: averaging in place of a schedule, and step sizes from the loss."""
+"""ScheduleFree+: Schedule-Free AdamW with momentum, and step sizes computed from the loss."""
 
 from __future__ import annotations
 
@@ -42,36 +42,39 @@ class ScheduleFreePlus(Optimizer):
         ...
         optimizer.step(loss=loss)  # or step(closure)
 
-    It needs no learning rate, but the loss. z takes the steps; x is the average of all z, where the
-    model is judged; y, between the two, is where gradients are taken, and what the parameters hold
-    in training. x has to be in place wherever the model is judged, saved or exported: `attach` sees
-    to it, and `evaluation_weights()`, or `eval()` and `train()`, do it by hand.
+    It needs no learning rate, but it needs the loss in each step. z takes the steps; x is the
+    average of all z, where the model is evaluated; y = (1 - beta) z + beta x is where gradients are
+    taken, and what the parameters hold in training. The parameters have to hold x whenever the
+    model is evaluated, saved or exported: `attach` takes care of it; by hand, use
+    `evaluation_weights()`, or `eval()` and `train()`.
 
     Defazio, ScheduleFree+, 2026. https://arxiv.org/abs/2605.19095
 
-    The step size is gamma = lr max(0, f(y) + <g, z - y>) / e: the loss at z as its tangent at y
-    predicts it, over e, the gradient's 1-norm times sqrt(pi / 2). z takes Adam's steps of that
-    size. The loss must be on the gradient's scale and have 0 as its smallest value. Where ranks
-    train on different data, give the mean of their losses. Where ranks shard the parameters (FSDP2
-    without replicas, `partitioned`), the mean is taken for you.
+    The step size is gamma = lr max(0, f(y) + <g, z - y>) / e: the loss at z, to first order around
+    y, over e, the gradient's 1-norm times sqrt(pi / 2). z takes Adam's steps of that size. The
+    loss has to be the one whose gradients are taken, unscaled, and its minimum has to be 0. If
+    ranks train on different data, pass the mean of their losses. If ranks shard the parameters
+    (FSDP2 without replicas, `partitioned`), the optimizer takes the mean itself.
 
     lr: multiplies the step size; leave it at 1, or warm it up.
-    betas: Adam's. beta: the interpolation between z and x, which moves to beta_max over the first
-        `anneal_steps` steps, evenly in log(1 - beta).
-    weight_decay: gamma^2 times it is taken from z, at y (AdamC); 20 to 50 where AdamW has 0.1.
+    betas: Adam's.
+    beta, beta_max, anneal_steps: the interpolation between z and x, in (0, 1]. Over the first
+        `anneal_steps` steps it moves from beta to beta_max, linearly in log(1 - beta).
+    weight_decay: subtracts gamma^2 * weight_decay * y from z (AdamC); 20 to 50 where AdamW would
+        have 0.1.
     r: the averaging weight of a step is (its number)^r * (largest step size so far)^2; 2 for
         long runs. Averaging begins after `c_warmup` steps: once or twice the warm-up of lr.
-    polyak_beta: decay of an average that takes the place of e.
-    max_step_size: an upper bound of gamma; inf for none. It, polyak_beta, r and c_warmup are the
-        same in all groups.
+    polyak_beta: decay of an exponential moving average of e, which takes the place of e.
+    max_step_size: an upper bound on gamma; inf for none. It, polyak_beta, r and c_warmup have to be
+        the same in all groups.
 
-    Deviations from the authors' AdamCScheduleFreePlusPaper, whose defaults these are: their gamma
-    has no bound, so that steps grow without limit where the loss stays high while gradients become
+    Defaults are those of the authors' AdamCScheduleFreePlusPaper. Deviations from it: their gamma
+    has no bound, so that steps grow without limit if the loss stays high while gradients become
     small; the bound here is four times the lr of `ScheduleFreeAdamW`. They compute <g, z - y> as
-    beta <g, z - x>, which is equal unless beta has changed, and also store x and y. A parameter
-    whose first gradient is late begins its own average.
-    State: z, `exp_avg` and `exp_avg_sq`, 3 words per parameter; the step size and what it needs in
-    the groups, 0-d tensors on the device.
+    beta <g, z - x>, which is equal unless beta has changed, and also store x and y. Here a
+    parameter that gets its first gradient late starts its own average.
+    State: z, `exp_avg` and `exp_avg_sq`, 3 words per parameter; in the groups `step_size`,
+    `grad_l1` (e) and the averaging weights, 0-d tensors on the device.
     """
 
     takes_loss = True
@@ -180,7 +183,7 @@ class ScheduleFreePlus(Optimizer):
 
 
 def _annealed_beta(group: Group, steps: int) -> float:
-    """The interpolation after a parameter's first `steps` steps."""
+    """beta, the interpolation between z and x, after a parameter's first `steps` steps."""
     beta = group["beta"]
     if not group["anneal_steps"]:
         return beta

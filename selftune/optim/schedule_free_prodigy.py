@@ -1,4 +1,4 @@
-"""Schedule-Free Prodigy: averaging in place of a schedule, and an estimated step size."""
+"""Schedule-Free Prodigy: averaging in place of a schedule, and a learnt step size."""
 
 from __future__ import annotations
 
@@ -42,30 +42,30 @@ from selftune.optim.sequences import (
 
 
 class ScheduleFreeProdigy(Optimizer):
-    """Prodigy in Schedule-Free form: neither a learning rate nor a horizon is needed.
+    """Schedule-Free Prodigy, which needs neither a learning rate nor a schedule.
 
         optimizer = ScheduleFreeProdigy(model.parameters())
         attach(model, optimizer)
 
-    z takes the steps; x is the average of all z, where the model is judged; y, between the two, is
-    where gradients are taken, and what the parameters hold in training. x has to be in place
-    wherever the model is judged, saved or exported: `attach` sees to it, and
-    `evaluation_weights()`, or `eval()` and `train()`, do it by hand.
+    z takes the steps; x is the average of all z, where the model is evaluated;
+    y = (1 - beta1) z + beta1 x is where gradients are taken, and what the parameters hold in
+    training. The parameters have to hold x whenever the model is evaluated, saved or exported:
+    `attach` takes care of it; by hand, use `evaluation_weights()`, or `eval()` and `train()`.
 
     Mishchenko & Defazio, Prodigy, 2024, Algorithm 4, https://arxiv.org/abs/2306.06101, as the
     steps of z in Defazio et al., The Road Less Scheduled, 2024, Algorithm 1,
     https://arxiv.org/abs/2405.15682; combined as in its authors' submission to AlgoPerf.
 
-    Gradients are taken at y and z takes the steps d lr d g / (sqrt(v) + d eps), v being the
-    second moment of d g. d compares sum d^2 lr <g, p0 - z> with the 1-norm of s, the sum of
-    d^2 lr g. beta1, between z and x, takes the place of Prodigy's momentum.
+    Gradients are taken at y, and z takes the steps d lr d g / (sqrt(v) + d eps), where v is the
+    second moment of d g. The estimate of d is the sum of d^2 lr <g, p0 - z> over the 1-norm of s,
+    the sum of d^2 lr g. The interpolation beta1 takes the place of Prodigy's momentum.
 
     lr: multiplies d; leave it at 1, or warm it up. Groups may differ, as in `Prodigy`.
     weight_decay: decoupled, multiplied by d * lr, taken at y.
     r: the averaging weight of a step is (its number)^r * (largest d lr so far)^2. The submission
-        leaves out the second factor, and so remembers the steps on which d was still small.
+        leaves out the second factor, so that early steps count fully although d was still small.
     safeguard_warmup, d0, d_coef, growth_rate, slice_p: as in `Prodigy`.
-    r, betas[1], d0, d_coef and growth_rate are the same in all groups.
+    r, betas[1], d0, d_coef and growth_rate have to be the same in all groups.
     v is corrected for its bias, as in `ScheduleFreeAdamW`; in the submission it is not.
     Defaults are those of the submission. State: z, p0, s and `exp_avg_sq` (v), 4 words per
     parameter (2 + 2 / slice_p); d and the averaging weights in the groups, 0-d tensors on the

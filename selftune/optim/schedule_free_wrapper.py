@@ -1,4 +1,4 @@
-"""Schedule-Free around any optimizer."""
+"""ScheduleFree(base): Schedule-Free averaging around any torch optimizer."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ from selftune.optim.wrapping import OWN, BothStates, without_global_hooks, witho
 from selftune.step_hooks import skipped_steps
 
 BETA, R = OWN + "beta", OWN + "r"
-# Options that torch's optimizers got over the years: older checkpoints lack them.
+# Options that torch's optimizers gained in newer versions, and our own: checkpoints may lack them.
 OPTIONS_ADDED = {
     *("amsgrad", "nesterov", "maximize", "foreach", "capturable", "differentiable", "fused"),
     *("centered", "decoupled_weight_decay", BETA, R),
 }
-# Options that a constructor of torch's does not take, or that do not matter to a state's names.
+# Options with which no optimizer is constructed to learn the names of its state: they do not
+# matter to them, or the constructor does not take them.
 NOT_PROBED = {"foreach", "capturable", "differentiable", "fused", "decoupled_weight_decay"}
 
 
@@ -40,30 +41,31 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         optimizer = ScheduleFree(torch.optim.RMSprop(model.parameters(), lr=1e-3))
         attach(model, optimizer)
 
-    What x, y and z are, and where each of them is needed: see `ScheduleFreeAdamW`.
+    `ScheduleFreeAdamW` says what x, y and z are, and when the parameters have to hold which.
 
     Defazio et al., The Road Less Scheduled, 2024, equations 2 to 4. https://arxiv.org/abs/2405.15682
 
     The base optimizer takes its steps at z, with gradients that were taken at y. It should have
-    no momentum of its own: beta takes that place. Its weight decay acts at z. The parameter
-    groups are those of the base, so that schedulers and the like reach it through this object;
-    use this one only. What `train` and `eval` do: see `Optimizer`. A step that a base of ours
-    skips, because a gradient was not finite, is not averaged either; around an optimizer of torch
-    such a step is skipped on a CPU, where it costs no waiting. Whatever the base, a group
-    whose lr is 0 is frozen.
+    no momentum of its own, as beta takes its place. Its weight decay acts at z. The parameter
+    groups are those of the base, so that schedulers and clipping act on both: give them this
+    object, and do not use the base itself. `train` and `eval` are as in `Optimizer`.
+
+    A step with a gradient that is not finite is skipped, and not averaged, if the base is one of
+    ours; around an optimizer of torch only on a CPU, where this does not wait. With any base, a
+    parameter group whose lr is 0 is frozen.
 
     beta: the interpolation between z (at 0) and x (at 1).
     r: the averaging weight of a step is (its number)^r * (largest lr so far)^2.
-    They are in the groups as `schedule_free_beta` and `schedule_free_r`: a checkpoint restores
+    The groups contain them as `schedule_free_beta` and `schedule_free_r`: a checkpoint restores
         them, and added groups may have their own.
     Defaults are those of the schedulefree package's wrapper. State beside the base's: x and z,
     2 words per parameter; x is float32 for bfloat16 and float16 parameters.
 
-    Raises ValueError for a base that evaluates a closure more than once a step (LBFGS), or that
-    averages itself.
+    Raises ValueError for a base that evaluates a closure more than once per step (LBFGS), or that
+    is a Schedule-Free method itself.
     """
 
-    # Before the last step, while it is not known whether it counted: see `Verdict`.
+    # The counts before the last step, while it is unknown whether it was skipped: see `Verdict`.
     _counted: Sequence[tuple[Cohort, State]] = ()
     _is_made = False
 
@@ -90,7 +92,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
 
     @property
     def state(self) -> MutableMapping[Tensor, State]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The base's state and, with marked names, ours."""
+        """The base's state, and the wrapper's under names that begin with `schedule_free_`."""
         return BothStates(self.base.state, self.own)
 
     @state.setter
@@ -113,7 +115,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
 
     @property
     def averages(self) -> bool:
-        """Whether lr should not decay: so it is around any base."""
+        """Whether the evaluation weights are an average, so that lr should not decay: always."""
         return True
 
     def check_group(self, group: Group) -> None:
@@ -123,16 +125,16 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         _check(group)
 
     def fitting_state(self, p: Tensor, group: Group) -> tuple[State, State]:
-        """A new state of the parameter, without memory, and the present one."""
+        """A new state of the parameter, on the meta device, and its present one."""
         like = torch.empty(p.shape, dtype=p.dtype, device="meta")
         return _new_state(like), self.own.get(p, {})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None, loss: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One step of the base at z; x and y follow. Parameters without gradients rest.
+        """One step of the base at z, then the update of x and y, for parameters with a gradient.
 
-        loss: not needed; taken and returned as `Optimizer.step` does.
-        Raises RuntimeError at the evaluation weights.
+        loss: not needed; accepted and returned as in `Optimizer.step`.
+        Raises RuntimeError if the parameters are at the evaluation weights.
         """
         self.settle()
         if closure is not None:
@@ -143,7 +145,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         return loss
 
     def add_loss(self, loss: Any) -> None:
-        """Not needed; taken as `Optimizer.add_loss` does."""
+        """Does nothing; accepted as in `Optimizer.add_loss`."""
 
     def step_size(self) -> list[float]:
         """The effective step size of each group of the base: see `Optimizer.step_size`."""
@@ -159,7 +161,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
             self._go_on()
         stepping = self._cohorts(moving)
         if isinstance(self.base, Optimizer):
-            self.base.is_wrapped = True  # the parameters change between its steps
+            self.base.is_wrapped = True  # it must not take our writes for a user's
         elif stepping and _is_spoilt(stepping):
             count_skip(type(self).__name__, self.param_groups)
             return
@@ -174,7 +176,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         self._marks.sign(self._followed(), after_step=True)
 
     def _moving(self) -> list[Tensor]:
-        """The parameters that step now; one that never stepped starts from its present value."""
+        """The parameters that step now. State from before a parameter's first step is dropped."""
         groups = [group for group in self.param_groups if lr_of(group) != 0]
         moving = [p for group in groups for p in group["params"] if p.grad is not None]
         if moving:
@@ -186,11 +188,11 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
 
     @contextmanager
     def _frozen(self) -> Generator[None]:
-        """Inside, parameters whose lr is 0 have no gradient; after it they are what they were.
+        """Inside, hide the gradients of parameters whose lr is 0; afterwards restore their values.
 
-        Those without a state keep it once: tools take a step with lr 0 to learn what state there
-        is. What the base makes then may be wrong (Rprop's steps would stay 0): the first true
-        step makes it anew.
+        A parameter without state keeps its gradient the first time, as some tools take a step with
+        lr 0 to have the state created. With lr 0 the base may create a wrong one (Rprop's step
+        sizes would stay 0), so it is created again in the first step with another lr.
         """
         groups = [group for group in self.param_groups if lr_of(group) == 0]
         frozen = [p for group in groups for p in group["params"] if p.grad is not None]
@@ -206,7 +208,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
             p.copy_(value)
 
     def _average(self, stepping: list[Cohort]) -> None:
-        """Take the new z into x, unless the base's verdict on an accelerator is against it."""
+        """Average the new z into x; on an accelerator this is masked by the base's verdict."""
         verdict = self.base.verdict if isinstance(self.base, Optimizer) else None
         ok = None if verdict is None else verdict.ok
         if ok is not None:
@@ -221,7 +223,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
                     b.x.copy_(b.x.clone().lerp_(b.z, c).where(ok, b.x))
 
     def settle(self) -> None:
-        """Take back the counts of the last step if the base turns out to have skipped it."""
+        """Wait for the base's verdict on the last step, and restore counts if it was skipped."""
         counted, self._counted = self._counted, []
         skipped_before = skipped_steps(self.base)
         if isinstance(self.base, Optimizer):
@@ -236,7 +238,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         self.settle()
         saved = super().state_dict()
         saved["state"] = {i: dict(state) for i, state in saved["state"].items()}
-        # What someone else has written is saved as the next step would go on from it.
+        # After a write from outside, save the state from which the next step would go on.
         writes = self._written(wait=True)
         for group, as_saved in zip(self.param_groups, saved["param_groups"], strict=True):
             for p, i in zip(group["params"], as_saved["params"], strict=True):
@@ -250,7 +252,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.settle()
-        # As torch does around its own way of loading.
+        # torch calls these hooks in its own load_state_dict, which is not called here.
         state_dict = state_dict.copy()
         for change in self._optimizer_load_state_dict_pre_hooks.values():
             changed = change(self, state_dict)
@@ -274,7 +276,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         self.base.load_state_dict({**state_dict, "state": state})
         self.param_groups = self.base.param_groups
         for group, old in zip(self.param_groups, before, strict=True):
-            for name in ("train_mode", BETA, R):  # a checkpoint of the base alone has none of them
+            for name in ("train_mode", BETA, R):  # missing in a checkpoint of the base alone
                 group.setdefault(name, old[name])
         self.own.clear()
         attachments = self.attachments
@@ -292,7 +294,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         if self.attachments and not self.is_held:
-            self.eval()  # as the model is copied
+            self.eval()  # attached models are copied at the evaluation weights too
         self.settle()
         names = ("base", "own", "param_groups", "defaults")
         return {name: getattr(self, name) for name in names}
@@ -358,9 +360,9 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
 
 
 def _require_same_base(base: torch.optim.Optimizer, loaded: list[Group]) -> None:
-    """Raise ValueError for another base's state, which torch's optimizers would load."""
+    """Raise ValueError for options of another base, which torch's optimizers would load."""
     if isinstance(base, Optimizer):
-        return  # it says so itself
+        return  # it checks its own state dict
     name = type(base).__name__
     for group in loaded:
         missing = sorted(base.defaults.keys() - group.keys() - OPTIONS_ADDED)
@@ -375,7 +377,7 @@ def _require_same_base(base: torch.optim.Optimizer, loaded: list[Group]) -> None
 def _require_same_state(
     base: torch.optim.Optimizer, params: list[Tensor], groups: list[Group], loaded: dict[int, State]
 ) -> None:
-    """Raise ValueError for a state of other names than a step of an optimizer of torch's leaves."""
+    """Raise ValueError if a state does not have the names that a step of torch's base creates."""
     saved = [(i, n) for n, group in enumerate(groups) for i in group["params"]]
     names: dict[tuple[int, int], set[str]] = {}  # one probe for each group and number of dimensions
     for (i, n), p in zip(saved, params, strict=False):
@@ -394,7 +396,10 @@ def _require_same_state(
 
 
 def _names_after_a_step(base: torch.optim.Optimizer, group: Group, dim: int) -> set[str]:
-    """Of the state of a parameter with so many dimensions; none if that cannot be told."""
+    """The names in a parameter's state after a step of the base; empty if it cannot be tried.
+
+    dim: the parameter's number of dimensions, which decides what some optimizers keep.
+    """
     if not type(base).__module__.startswith("torch.optim."):
         return set()
     p = torch.zeros([1] * dim, requires_grad=True)
@@ -402,18 +407,18 @@ def _names_after_a_step(base: torch.optim.Optimizer, group: Group, dim: int) -> 
     options = {n: group[n] for n in base.defaults.keys() - NOT_PROBED if n in group}
     try:
         probe = type(base)([p], **options)
-        inspect.unwrap(type(base).step)(probe)  # without the hooks of all optimizers' steps
-    except (TypeError, ValueError) as error:  # of the step: three betas, say
+        inspect.unwrap(type(base).step)(probe)  # without torch's global step hooks
+    except (TypeError, ValueError) as error:  # invalid options, such as three betas
         raise ValueError(
             f"the loaded options are not those of torch's {type(base).__name__}: {error}"
         ) from None
-    except RuntimeError:  # it takes other gradients than these
+    except RuntimeError:  # it takes only other kinds of gradients, such as sparse ones
         return set()
     return {name for name, value in probe.state[p].items() if value is not None}
 
 
 def _require_same_shapes(params: list[Tensor], saved: list[int], loaded: State) -> None:
-    for i, p in zip(saved, params, strict=False):  # torch says it if there are more or fewer
+    for i, p in zip(saved, params, strict=False):  # torch raises if their numbers differ
         for name in ("x", "z"):
             value = loaded["state"].get(i, {}).get(OWN + name)
             if value is not None:
@@ -433,7 +438,7 @@ def _new_state(p: Tensor) -> State:
 
 
 def _is_spoilt(stepping: list[Cohort]) -> bool:
-    """Whether the host knows that a gradient is not finite; a base of torch would step with it."""
+    """Whether the host knows, without waiting, that a gradient is not finite."""
     terms = [
         (cohort.shards, [b.grad.none_or_nan()])
         for cohort in stepping

@@ -1,10 +1,10 @@
-"""Shared by the Schedule-Free methods: the sequences x, y and z, and the average's weights.
+"""The sequences x, y and z of the Schedule-Free methods, and the weights of their average.
 
 The sequences, in the paper's letters:
   z  the fast iterate, which takes the gradient steps
-  x  the weighted average of z, where the model is judged
-  y  = (1 - beta) z + beta x, where gradients are taken; this is what `param` holds in training
-x is not stored: it is y + (1 - 1/beta) (z - y).
+  x  the weighted average of z, where the model is evaluated
+  y  = (1 - beta) z + beta x, where gradients are taken; `param` holds it in training
+x is not stored, as x = y + (1 - 1/beta) (z - y).
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from selftune.tensor_list import Scalar, TensorList
 
 
 def new_averaging() -> State:
-    # beta: that of the last step, with which y was made.
+    # beta is that of the last step, from which y was computed.
     return {"step": 0, "lr_max": 0.0, "weight_sum": 0.0, "beta": 1.0}
 
 
 def warmed_up_lr(group: Group, step: int) -> float:
-    """The lr of a parameter's own step, the first being 1, after linear warm-up."""
+    """The lr of a parameter's step number `step` (from 1 on) under linear warm-up."""
     return lr_of(group) * min(1.0, step / max(1, group["warmup_steps"]))
 
 
 def advance_averaging(
     group: Group, beta: float, lr: float, counts: State, averaging_constant: float | None = None
 ) -> State:
-    """The numbers for `move` of the step that `counts` is at."""
+    """What `move` needs to know about the step `counts["step"]`."""
     c = own_share(group, lr, counts)
     if averaging_constant is not None:
         c = min(1.0, c * (1 - beta) * averaging_constant)
@@ -46,18 +46,18 @@ def advance_averaging(
 
 
 def own_share(group: Group, lr: float, counts: State) -> float:
-    """c, the weight of the step that `counts` is at among a parameter's own steps."""
+    """c, the weight of the present step in the average over a parameter's own steps."""
     counts["lr_max"] = max(counts["lr_max"], lr)
-    # The largest lr so far, not the present one: a decay from outside then slows z down
-    # without making its last iterates count for little in x.
+    # The largest lr so far, not the present one: if a scheduler decays the lr, z slows down, but
+    # its last iterates keep their weight in x.
     weight = counts["step"] ** group["r"] * counts["lr_max"] ** 2
     counts["weight_sum"] += weight
     return weight / counts["weight_sum"] if weight else 0.0
 
 
 def interpolations(beta: float, c: Scalar, counts: State) -> dict[str, Scalar]:
-    """The numbers by which y and z move, from c, the weight of the new z in x."""
-    # y is read with the last step's beta and written with this one's.
+    """The coefficients with which `move` updates y and z, from c, the weight of the new z in x."""
+    # The present y was computed with the last step's beta, the new y uses this step's.
     last_beta = counts["beta"]
     counts["beta"] = beta
     return {
@@ -68,26 +68,26 @@ def interpolations(beta: float, c: Scalar, counts: State) -> dict[str, Scalar]:
 
 
 def learn_share(groups: list[Group], step_size: Tensor, warmup: int = 0) -> None:
-    """Before a step of a size that is estimated: its weight among all steps.
+    """Update the averaging weight for the coming step, whose size is learnt.
 
     As in `own_share` a step's weight is (its number)^r * (largest step size so far)^2. `window` is
-    the sum of the weights in units of the newest, so that c = 1 / window. The first `warmup` steps
-    are forgotten.
+    the sum of all weights divided by the newest, so that c = 1 / window. The first `warmup` steps
+    do not count.
     """
     first = groups[0]
     k = first["k"] + 1
     largest = torch.maximum(first["largest_step"], step_size)
-    # x / 0 = inf while the largest step was 0: the window is then 1.
+    # While the largest step size was 0 this is inf, and the window 1.
     growth = largest.clamp(min=torch.finfo(torch.float32).tiny) / first["largest_step"]
     window = 1 + first["window"] * (k > warmup + 1) * ((k - 1) / k) ** first["r"] / growth**2
     write(groups, k=k, largest_step=largest, window=window)
 
 
 def learnt_share(group: Group, lr: float, counts: State) -> Tensor:
-    """c of a parameter, after `learn_share`; moves the counts of its own average.
+    """c of a parameter, after `learn_share`; updates the counts of its own average.
 
-    The parameter's own share is the smaller one, as learnt step sizes hardly ever shrink, unless
-    its first gradient was late: then all of its average is young.
+    This is the larger of 1 / window and the parameter's `own_share`. The latter is larger only if
+    the parameter got its first gradient late: its average then contains few steps.
     """
     return (1 / group["window"]).clamp(min=own_share(group, lr, counts))
 
@@ -112,11 +112,11 @@ def to_y(b: Bucket) -> tuple[()]:
 
 
 def restart_z(p: Tensor, state: State, group: Group, write: Write) -> None:
-    """Set z, and so x and y, to what someone else has written."""
+    """Set z, and so x and y, to values written from outside."""
     put(state["z"], p, write.where)
 
 
 def check_averaging(group: Group, beta: float, name: str) -> None:
-    """Check the options that all of them have; `name` is what beta is called."""
+    """Check the options that all Schedule-Free methods share; `name` is their option for beta."""
     require(0 < beta <= 1, name, beta, "(0, 1]")
     require_nonnegative(group, "lr", "weight_decay", "r")

@@ -1,4 +1,4 @@
-"""Parts of ScheduleFree(base) by which two optimizers look like one: joint state, and hooks."""
+"""State and hooks of ScheduleFree(base), with which two optimizers look like one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from selftune.optim.engine.cohorts import State
 
-OWN = "schedule_free_"  # marks the names of our part of a parameter's state
+OWN = "schedule_free_"  # prefix of the wrapper's own names in a parameter's state
 
 
 class BothStates(MutableMapping[Tensor, State]):
-    """The base's and the wrapper's state as one mapping; a write goes to the owner of the name."""
+    """The base's and the wrapper's state as one mapping; a name's prefix says whose it is."""
 
     def __init__(
         self, base: MutableMapping[Tensor, State], own: MutableMapping[Tensor, State]
@@ -54,7 +54,7 @@ class BothStates(MutableMapping[Tensor, State]):
 
 
 class OneState(dict[str, Any]):
-    """A parameter's state in both, as a dict."""
+    """One parameter's state in both optimizers, as a dict whose changes are written through."""
 
     def __init__(self, both: BothStates, p: Tensor) -> None:
         own = {OWN + name: value for name, value in both.own.get(p, {}).items()}
@@ -90,7 +90,7 @@ class OneState(dict[str, Any]):
         super().clear()
         self._write()
 
-    def __reduce__(self) -> Any:  # a copy is a dict of its own
+    def __reduce__(self) -> Any:  # a copy is a plain dict
         return dict, (dict(self),)
 
     def __deepcopy__(self, memo: Any) -> State:
@@ -111,7 +111,7 @@ def without_gradients(params: Sequence[Tensor]) -> Generator[None]:
 
 @contextmanager
 def without_global_hooks() -> Generator[None]:
-    """torch's hooks for the steps of all optimizers run around our step, and not again inside."""
+    """Disable torch's global step hooks inside the block: they already run around our own step."""
     names = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
     kept = [getattr(torch_optimizer, name) for name in names]
     for name in names:

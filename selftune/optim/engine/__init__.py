@@ -1,1 +1,1 @@
-"""Machinery that runs update rules: grouping, precision, compilation, collectives, checkpoints."""
+"""The code that runs update rules: cohorts, precision, compilation, collectives, checkpoints."""

@@ -1,4 +1,4 @@
-"""Loading state dicts: states keep their own dtypes, and missing options get their defaults."""
+"""Loading of state dicts, with checks: states keep their dtypes, missing options their values."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import Tensor
 from selftune.optim.engine.cohorts import Group, State
 
 NO_OPTIONS = {"params", "lr", "initial_lr", "param_names"}
-METHOD = "method"  # the key of a group that names the class: a state dict says whose it is
+METHOD = "method"  # a group's key for the name of the class, by which a state dict is recognized
 
 
 def method_of(cls: type) -> str:
-    """The name under which a class saves: of a user's subclass, that of the class of ours."""
+    """The class name in state dicts; for a user's subclass, that of its base class in selftune."""
     ours = (
         each.__name__
         for each in cls.__mro__
@@ -30,10 +30,10 @@ def method_of(cls: type) -> str:
 def restoring(
     optimizer: torch.optim.Optimizer, fresh: Callable[[Tensor, Group], State]
 ) -> Generator[None]:
-    """Inside, the optimizer's `load_state_dict` loads our state as it was saved.
+    """Inside, the optimizer's `load_state_dict` keeps the dtypes of our state.
 
-    torch casts every state to its parameter's dtype. Ours has the dtype which `fresh` gives it:
-    the state of a parameter that has not stepped.
+    torch casts every state to its parameter's dtype.
+    fresh: makes the state of a parameter that has not stepped; a loaded state gets its dtypes.
     """
     before = optimizer.param_groups
     loaded: dict[str, Any] = {}
@@ -55,7 +55,8 @@ def restoring(
                 _require_fitting(method_of(type(optimizer)), loaded, i, new)
                 optimizer.state[p] = like(new, state)
 
-    # As the last hook before, and the first one after: other hooks see what they expect.
+    # The last hook before loading, after any user's hook has changed the dict, and the first one
+    # after it, so that users' hooks see the completed state.
     hooks = (
         optimizer.register_load_state_dict_pre_hook(remember),
         optimizer.register_load_state_dict_post_hook(restore, prepend=True),
@@ -69,7 +70,7 @@ def restoring(
 
 @torch.no_grad()
 def _complete(group: Group, old: Group) -> None:
-    """Keep `compile`, the device of estimates, and options that the loaded group lacks."""
+    """Keep `compile`, the device of learnt numbers, and options that the loaded group lacks."""
     group["compile"] = old["compile"]
     for name, value in old.items():
         present = group.setdefault(name, value)
@@ -78,17 +79,16 @@ def _complete(group: Group, old: Group) -> None:
 
 
 def _require_method(name: str, group: Group) -> None:
-    """Raise ValueError for a loaded group that is another method's.
+    """Raise ValueError for a loaded group of another method.
 
-    Our groups name their method; those of older versions have only `train_mode`. A group that has
-    options and neither of them is torch's or another package's; so is one with an option of
-    schedulefree's that ours never had, as pytorch_optimizer's have.
+    Our groups name their method; those of older versions only have `train_mode`. A group with
+    options and neither of the two comes from torch or another package. So does a group with
+    `weight_lr_power`, an option of schedulefree and pytorch_optimizer that ours never had.
     """
     theirs = group.get(METHOD)
     is_old = "train_mode" in group and "weight_lr_power" not in group
     if theirs is None and not is_old and not group.keys() <= NO_OPTIONS:
-        # Of torch's groups only those of AdamW and Adam have an amsgrad, and Adam's decay with the
-        # gradient.
+        # In torch only Adam and AdamW have the option amsgrad, and Adam's decay is not decoupled.
         is_adamw = group.get("amsgrad") is False and group.get("decoupled_weight_decay", True)
         if name != "AdamW" or not is_adamw or group.get("maximize", True):
             theirs = "another optimizer"
@@ -100,10 +100,10 @@ def _require_method(name: str, group: Group) -> None:
 
 
 def _require_fitting(name: str, loaded: dict[str, Any], i: int, fresh: State) -> None:
-    """Raise ValueError where the loaded state is not one of these tensors, in these shapes."""
+    """Raise ValueError if a loaded state does not have the tensors and shapes of a fresh one."""
     state: State = loaded["state"][i]
     needed = {name: value for name, value in fresh.items() if isinstance(value, Tensor)}
-    needed.pop("compensation", None)  # compensation: a wider type was not rounded
+    needed.pop("compensation", None)  # missing if the run began in a wider dtype
     group = next(group for group in loaded["param_groups"] if i in group["params"])
     missing = sorted(needed.keys() - state.keys())
     others = {name for name, value in state.items() if isinstance(value, Tensor)}
@@ -116,7 +116,7 @@ def _require_fitting(name: str, loaded: dict[str, Any], i: int, fresh: State) ->
 
 
 def require_shape(tensor: Any, own: Tensor, name: str, label: str) -> None:
-    """Raise ValueError for a state that is not of its parameter's shape."""
+    """Raise ValueError if a state's tensor does not have the shape it should have."""
     if tuple(tensor.shape) != tuple(own.shape):
         raise ValueError(
             f"the state {name!r} of {label} has the shape {tuple(tensor.shape)}, but should have "
@@ -131,12 +131,12 @@ def _label(group: Group, i: int) -> str:
 
 
 def copied(value: Any) -> Any:
-    """A copy of a value of a state dict, which others may load too."""
+    """A copy of a state dict's value, so that optimizers which load it do not share tensors."""
     return value.detach().clone() if isinstance(value, Tensor) else value
 
 
 def like(fresh: State, state: State) -> State:
-    """The names and types of a new state, with the loaded values where there are any."""
+    """A loaded state with the names, dtypes and devices of a fresh one, which fills in the rest."""
     return {name: _as(value, state.get(name, value)) for name, value in fresh.items()}
 
 

@@ -1,4 +1,4 @@
-"""Cohorts of parameters that step alike, and the buckets of them on which rules work."""
+"""Cohorts of parameters that step alike, and the buckets of them on which update rules work."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from selftune.tensor_list import TensorList
 Group = dict[str, Any]
 State = dict[str, Any]
 
-# A rule's temporaries are as large as its bucket; this many elements bound them. On a CPU they
-# then stay in the cache from one operation of the rule to the next.
+# The most elements in a bucket, and so in each temporary tensor of a rule. On a CPU temporaries of
+# this size stay in the cache from one operation of the rule to the next.
 CHUNK = 2**24
 CHUNK_ON_CPU = 2**17
 
 
 class Bucket:
-    """Some parameters of one group, device, dtype and step count, with all that a rule needs.
+    """Parameters of one group, device, dtype and step count, with all that a rule needs.
 
-    `param`, `grad` and every tensor of the state are `TensorList`s under their own names;
-    `group` is the parameter group; the numbers from `advance` are attributes too. `source`, if
-    there is one, has made copies of the parameters and writes them back.
+    `param`, `grad` and each tensor of the state are attributes, as `TensorList`s under their own
+    names; so are `group`, the parameter group, and the numbers from `advance`. If the rule works
+    on copies of the parameters, `source` makes them and writes them back.
     """
 
     def __init__(self, **attributes: Any) -> None:
-        self.attributes = attributes  # by name: older compilers do not know vars()
+        self.attributes = attributes  # older versions of torch.compile do not support vars()
         for name, value in attributes.items():
             setattr(self, name, value)
 
     def given(self, attributes: dict[str, Any]) -> Bucket:
-        """A bucket with these attributes added or replaced."""
+        """A copy of the bucket with these attributes added or replaced."""
         return Bucket(**{**self.attributes, **attributes})
 
     def read_parameters(self) -> None:
-        """Before a rule that works on copies: copy the parameters' values in."""
+        """Before the rule runs: copy the parameters' values in, if it works on copies."""
         if source := self.attributes.get("source"):
             source.read_parameters()
 
     def write_back(self) -> None:
-        """After a rule that worked on copies: copy its results into the parameters."""
+        """After the rule ran: copy its results into the parameters, if it worked on copies."""
         if source := self.attributes.get("source"):
             source.write_back()
 
-    def __getattr__(self, name: str) -> Any:  # reached for absent names only
+    def __getattr__(self, name: str) -> Any:  # called for missing names only
         raise AttributeError(f"neither the state nor advance() gives {name!r}")
 
 
@@ -69,10 +69,10 @@ class Cohort:
         self.shards: Shards = shards(members[0])
         self.device = members[0].device
         self.sparse = is_sparse(members[0])
-        self.pieces: Any = None  # how compiled code takes them; see packing.py
+        self.pieces: Any = None  # for compiled cohorts, see packing.py
 
     def memory(self) -> list[Any]:
-        """The identities of all tensors, their addresses, and whether they are contiguous."""
+        """The ids of all tensors, their addresses, and whether they are contiguous."""
         tensors = [*self.members]
         tensors += [state.get(name) for state in self.states for name in self.names]
         parts = own_parts([tensor for tensor in tensors if tensor is not None])
@@ -83,7 +83,7 @@ class Cohort:
         ]
 
     def advance(self, rule: Callable[[Group, State], State]) -> State:
-        """The numbers of the coming step; moves the counts forward."""
+        """Call a rule's `advance`: update the counts and return the numbers of the coming step."""
         new = dict(self.counts)
         numbers = rule(self.group, new)
         self.set_counts(new)
@@ -95,9 +95,9 @@ class Cohort:
             state.update(new)
 
     def buckets(self, grads: bool) -> Iterator[Bucket]:
-        """Parameters, states and, if asked for, gradients, a bounded number of elements each.
+        """Divide the parameters and states, and the gradients if asked for, into bounded buckets.
 
-        With sparse gradients these are copies of the rows they touch, until `write_back`.
+        With sparse gradients a bucket holds copies of the rows that they touch.
         """
         if grads and self.sparse:
             yield from self._buckets_of_rows()
@@ -124,10 +124,10 @@ class Cohort:
 
 
 class Watch:
-    """Tells whether cohorts have to be made anew.
+    """Notices changes after which cohorts have to be rebuilt.
 
-    Between steps callers may exchange parameters, gradients of other types, states, and the memory
-    behind them, which matters where compiled code holds on to it.
+    Between steps callers may replace parameters, states and the memory behind them (on which
+    compiled code holds on to views), or give gradients of other types.
     """
 
     def __init__(self, groups: list[Group], state: Any, made: list[Cohort]) -> None:
@@ -135,7 +135,7 @@ class Watch:
         self._seen = self._look(groups, state)
 
     def sees_no_change(self, groups: list[Group], state: Any) -> bool:
-        """Whether cohorts that were made now would be the same."""
+        """Whether rebuilt cohorts would be the same."""
         return self._seen == self._look(groups, state)
 
     def _look(self, groups: list[Group], state: Any) -> list[Any]:
@@ -148,7 +148,7 @@ class Watch:
 
 
 def cohorts(group: Group, params: Iterable[Tensor], state: Any) -> list[Cohort]:
-    """The parameters by all that a cohort has in common, in order of first appearance."""
+    """Group the parameters by all that a cohort has in common, in order of first appearance."""
     found: dict[Any, list[Tensor]] = {}
     for p in params:
         # A gradient's type need not be its parameter's.
@@ -163,7 +163,7 @@ def counts(state: State) -> State:
 
 
 def chunks(sizes: list[int], limit: int) -> Iterator[slice]:
-    """Runs of neighbours of at most `limit` elements together, or one larger."""
+    """Slices of consecutive sizes that add up to at most `limit`, or contain one larger size."""
     start = elements = 0
     for i, size in enumerate(sizes):
         if elements and elements + size > limit:
@@ -174,7 +174,10 @@ def chunks(sizes: list[int], limit: int) -> Iterator[slice]:
 
 
 def _split(row: list[Tensor], limit: int) -> list[Sequence[Tensor]]:
-    """Equally large tensors in equal pieces of at most `limit` elements, where memory allows."""
+    """Split a parameter and its state into pieces of at most `limit` elements.
+
+    They stay whole if they differ in size or are not contiguous.
+    """
     elements = row[0].numel()
     if elements <= limit or any(
         tensor.numel() != elements or not tensor.is_contiguous() for tensor in row

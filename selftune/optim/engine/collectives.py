@@ -1,4 +1,4 @@
-"""Sharded parameters: their local tensors, and sums over all ranks."""
+"""Local tensors of sharded parameters, and sums over all ranks."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ Shards = tuple[Any, ...]
 
 
 def plain(tensor: Any) -> Tensor:
-    """The memory behind a parameter, a gradient or a state: this rank's part, as real numbers."""
+    """The local tensor of a parameter, gradient or state, with complex numbers viewed as real."""
     tensor = own_part(tensor)
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def all_plain(tensors: Sequence[Any]) -> Sequence[Tensor]:
-    """`plain` of each: quickly where all are whole and real."""
+    """`plain` of each tensor; fast where none is sharded or complex."""
     parts = own_parts(tensors)
     return list(map(plain, parts)) if any(map(torch.is_complex, parts)) else parts
 
 
 def plain_grad(p: Any) -> Tensor:
-    """The memory behind a parameter's gradient, laid out as the parameter is."""
+    """The local tensor of a parameter's gradient, sharded like the parameter."""
     grad = p.grad
-    # Tensor parallelism leaves partial sums as the gradients of what every rank holds whole.
+    # With tensor parallelism, gradients of replicated parameters are partial sums on each rank.
     if is_sharded(grad) and grad.placements != p.placements:
         grad = grad.redistribute(placements=p.placements)
-    # A gradient may be the conjugate or the negative of the memory behind it, without a copy.
+    # A gradient may be a lazy conjugate or negative view of its memory.
     return plain(own_part(grad).resolve_conj().resolve_neg())
 
 
 def shards(tensor: Any) -> Shards:
-    """Empty for a plain tensor, and for one that every rank holds whole."""
+    """The process groups that a tensor is split over; none if it is plain or replicated."""
     if not is_sharded(tensor):
         return ()
     mesh = tensor.device_mesh
@@ -51,11 +51,11 @@ def shards(tensor: Any) -> Shards:
 
 
 def total(parts: Sequence[tuple[Shards, Sequence[Tensor]]], partition: Shards = ()) -> list[Tensor]:
-    """The sums over all parts and ranks, term by term.
+    """The sums over all parts and ranks, term by term, with one all-reduce per process group.
 
-    parts: how a part is sharded, and its sums on this rank, 0-d tensors. What is sharded alike is
-    added up first; then one all-reduce per process group completes all sums that it concerns.
-    partition: the groups among whose ranks the parameters themselves are divided.
+    parts: for each part, how it is sharded, and its terms on this rank, 0-d tensors. Parts that
+        are sharded alike are added up before the all-reduce.
+    partition: process groups whose ranks hold different parameters, see `partitioned`.
     """
     alike: dict[Shards, list[Sequence[Tensor]]] = {}
     for over, sums in parts:
@@ -75,7 +75,7 @@ def total(parts: Sequence[tuple[Shards, Sequence[Tensor]]], partition: Shards = 
         table[rows] = completed(concerned, (group,))
     sums = table.sum(0)
     for group in partition:
-        # Ranks may hold parameters of different types, but have to send the same one.
+        # Ranks may hold parameters of different dtypes, but an all-reduce needs the same one.
         sums = completed(
             sums.to(torch.float32 if device.type == "mps" else torch.float64), (group,)
         )
@@ -83,12 +83,12 @@ def total(parts: Sequence[tuple[Shards, Sequence[Tensor]]], partition: Shards = 
 
 
 def is_flattened(p: Tensor) -> bool:
-    """Whether FullyShardedDataParallel cuts the parameter anywhere, or has merged several."""
+    """Whether FullyShardedDataParallel has flattened and sharded the parameter."""
     return getattr(p, "_fsdp_flattened", False)
 
 
 def require_whole(method: str, params: Iterable[Tensor]) -> None:
-    """Raise ValueError for tensors that were cut or merged, where a rule needs the norm of each."""
+    """Raise ValueError for flattened shards, of which a rule cannot take each tensor's norm."""
     if any(map(is_flattened, params)):
         raise ValueError(
             f"{method} needs the norm of every tensor, and FullyShardedDataParallel cuts and "
@@ -97,10 +97,10 @@ def require_whole(method: str, params: Iterable[Tensor]) -> None:
 
 
 def hidden_partition(params: Iterable[Tensor]) -> str | None:
-    """The name of what has divided these plain tensors among the ranks, if anything has."""
+    """What has divided these plain tensors among ranks, by name; None if nothing is known to."""
     if any(map(is_flattened, params)):
         return "FullyShardedDataParallel"
-    # Some construct the optimizer of this rank's parameters themselves.
+    # These construct the optimizer themselves, with this rank's parameters, and are its callers.
     zero = "torch.distributed.optim.zero_redundancy_optimizer"
     if zero in sys.modules:
         of_zero = sys.modules[zero].ZeroRedundancyOptimizer
@@ -113,7 +113,7 @@ def hidden_partition(params: Iterable[Tensor]) -> str | None:
 
 
 def model_parts() -> int:
-    """For how many parts of a model on this rank torchtitan is making an optimizer each."""
+    """The number of model parts for which torchtitan is making an optimizer each; 0 elsewhere."""
     for container in _callers("self") if "torchtitan" in sys.modules else ():
         if type(container).__module__.partition(".")[0] == "torchtitan":
             return len(getattr(container, "model_parts", ()))
@@ -121,10 +121,10 @@ def model_parts() -> int:
 
 
 def _callers(variable: str, module: str = "") -> Iterator[Any]:
-    """This variable of the functions that led here, the latest first.
+    """The values of a local variable in all functions on the call stack, innermost first.
 
-    module: only of functions there. To read one variable of a function keeps all of them alive for
-    as long as it runs (before Python 3.13), so that others are not read.
+    module: look only at functions of this module, as reading a frame's variables keeps all of them
+        alive while it runs (before Python 3.13).
     """
     frame = inspect.currentframe()
     while frame:
@@ -135,20 +135,20 @@ def _callers(variable: str, module: str = "") -> Iterator[Any]:
 
 
 def several_ranks() -> bool:
-    """Whether this is one process of several."""
+    """Whether torch.distributed runs with more than one rank."""
     here = torch.distributed.is_available() and torch.distributed.is_initialized()
     return here and torch.distributed.get_world_size() > 1
 
 
 def completed(sums: Tensor, over: Shards) -> Tensor:
-    """Sums over this rank's parts as sums over all parts, in place."""
+    """All-reduce a tensor of sums over these process groups, in place."""
     for group in over:
         torch.distributed.all_reduce(sums, group=group)  # pyright: ignore[reportUnknownMemberType]
     return sums
 
 
 def completed_together(parts: Sequence[tuple[Shards, Tensor]]) -> list[Tensor]:
-    """`completed` for each, with one all-reduce per process group for all that it concerns."""
+    """`completed` for each tensor, with one all-reduce per process group, dtype and device."""
     found = [sums for _, sums in parts]
     concerned: dict[Any, list[int]] = {}
     for i, (over, sums) in enumerate(parts):

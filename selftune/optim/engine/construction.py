@@ -1,4 +1,4 @@
-"""Construction of optimizers: arguments are checked in one place, for all classes."""
+"""Checks of an optimizer's constructor arguments, in one place for all classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import nn
 
 from selftune.optim.engine.options import own_options
 
-# Parts of a rule, which users do not call.
+# Methods and attributes with which update rules are written. Users do not call them, and tab
+# completion leaves them out.
 PARTS_OF_A_RULE = {
     *("check", "init_state", "advance", "measure", "prepare", "update", "rest", "estimate"),
     *("to_training", "to_evaluation", "weight", "verdict", "partition"),
@@ -25,10 +26,11 @@ PARTS_OF_A_RULE = {
 
 
 class OptimizerType(ABCMeta):
-    """The type of our classes.
+    """The metaclass of the optimizers.
 
-    Calling one leaves out arguments of other packages that change nothing, and names this class
-    where an argument is missing, unknown or no parameter. `dir` lists what users call.
+    A constructor accepts other packages' arguments if they change nothing. Its errors name the
+    class if an argument is missing or unknown, or if the parameters are something else. `dir`
+    lists only what users call.
     """
 
     @property
@@ -52,12 +54,12 @@ class OptimizerType(ABCMeta):
 
 
 def for_users(names: Iterable[str]) -> list[str]:
-    """The names without those of a rule's parts."""
+    """The names that users call, for tab completion."""
     return [name for name in names if name not in PARTS_OF_A_RULE]
 
 
 def check_views(params: Iterable[Any]) -> None:
-    """Raise ValueError for a conjugate or negative view, which no step can write."""
+    """Raise ValueError for a conjugate or negative view, which cannot be written in place."""
     if any(p.is_conj() or p.is_neg() for p in params):
         raise ValueError(
             "a parameter is a conjugate or a negative view, which cannot be written in place: "
@@ -66,7 +68,7 @@ def check_views(params: Iterable[Any]) -> None:
 
 
 def check_parameters(name: str, params: Any) -> None:
-    """Raise ValueError for a model, or for its method, in the place of parameters."""
+    """Raise ValueError if a model, or a method such as `model.parameters`, was given instead."""
     among: list[Any] = list(params) if isinstance(params, list | tuple) else [params]  # pyright: ignore[reportUnknownArgumentType]
     for each in among:
         if isinstance(each, nn.Module):

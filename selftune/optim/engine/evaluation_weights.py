@@ -1,4 +1,4 @@
-"""Training and evaluation weights: one protocol for all optimizers here."""
+"""Training and evaluation weights: `train()`, `eval()`, `evaluation_weights()` and `project()`."""
 
 from __future__ import annotations
 
@@ -19,41 +19,42 @@ from selftune.swapped_parameters import refuse_swapped
 
 
 class Now:
-    """Where an optimizer is between two calls.
+    """The transient state of an optimizer, which no checkpoint contains.
 
-    It is an object of its own for the sake of Lightning's wrapper around optimizers, which calls
-    their methods with itself: it finds the attributes of what it wraps, and sets its own.
+    It is an object of its own because of Lightning's wrapper, which calls an optimizer's methods
+    with itself as `self`: attributes would be read from the optimizer but set on the wrapper.
     """
 
     def __init__(self) -> None:
-        self.held = 0  # contexts of `evaluation_weights`
-        self.at_evaluation = False  # since the last `eval` of this object
-        self.is_average_used = False  # judged, or saved with all that it can be made of
-        self.loss: Any = None  # what `add_loss` was given since the last step
-        self.verdict: Any = None  # on the step, until it is known to have counted
+        self.held = 0  # number of open `evaluation_weights` blocks
+        self.at_evaluation = False  # whether `eval` was called last, rather than `train`
+        self.is_average_used = False  # whether the evaluation weights were ever taken or saved
+        self.loss: Any = None  # the sum of `add_loss` since the last step
+        self.verdict: Any = None  # on the last step, while it is unknown whether it was skipped
         self.has_warned = False
         self.has_warned_of_kept = False
 
 
 class EvaluationWeights(ABC):
-    """Base of what moves parameters between two places; `train_mode` of the groups says which.
+    """Base class of optimizers with training and evaluation weights.
 
-    Parameters that someone else has written are judged as they were written. A step goes on from
-    them; if they have got back what they held before, as after an average's exchange, nothing has
-    happened.
+    `train_mode` in the parameter groups says which of the two the parameters hold. Values that are
+    written into a parameter from outside the optimizer are kept when the mode changes, and the next
+    step goes on from them; if the old values are back by then, as after an average was swapped in
+    and out, nothing has happened.
     """
 
     param_groups: list[dict[str, Any]]
-    _marks: Marks  # the parameters as this optimizer left them
-    # Parameters that did not move with their group, as someone else had written them: their marks
-    # are of the other place.
+    _marks: Marks  # what this optimizer last wrote into the parameters
+    # Parameters that kept values written from outside when their group changed its mode. Their
+    # marks are those of the mode before.
     _unmoved: set[Tensor]
-    attachments: list[Any]  # to models
+    attachments: list[Any]  # what `attach` returned
     _now: Now
 
     @property
     def is_held(self) -> bool:
-        """Whether the parameters are to stay at the evaluation weights."""
+        """Whether an `evaluation_weights` block is open, in which nothing moves the parameters."""
         return self._now.held > 0
 
     def is_as_left(self, p: Tensor) -> bool:
@@ -61,7 +62,7 @@ class EvaluationWeights(ABC):
         return p in self._marks and p not in self._written(wait=False)
 
     def warn_of_kept(self) -> None:
-        """Once: a state dict was kept whose tensors are the parameters."""
+        """Warn, once, of a state dict that was kept without a copy while the weights moved."""
         if not self._now.has_warned_of_kept:
             self._now.has_warned_of_kept = True
             remark(
@@ -72,17 +73,17 @@ class EvaluationWeights(ABC):
 
     @property
     def has_unmoved(self) -> bool:
-        """Whether some parameters did not move with their group."""
+        """Whether some parameters kept values from outside when their group changed its mode."""
         return bool(self._unmoved)
 
     def begin_following(self) -> None:
-        """Forget what the parameters held before."""
+        """Start without a record of the parameters' values."""
         self._marks, self._unmoved, self.attachments = Marks(), set(), []
         if "_now" not in vars(self):
             self._now = Now()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        this: Any = self  # an optimizer of torch too
+        this: Any = self  # which is a torch.optim.Optimizer too
         twin: Any = type(self).__new__(type(self))
         memo[id(self)] = twin
         twin.__setstate__(copy.deepcopy(this.__getstate__(), memo))
@@ -91,18 +92,18 @@ class EvaluationWeights(ABC):
         return twin
 
     def train(self) -> None:
-        """Move the parameters to where gradients are taken. An optimizer starts there."""
+        """Move the parameters to the training weights, at which an optimizer also starts."""
         self._switch(train_mode=True)
 
     def eval(self) -> None:
-        """Move the parameters to where the model is judged and saved."""
+        """Move the parameters to the evaluation weights, to evaluate, save or export the model."""
         self._switch(train_mode=False)
 
     @contextmanager
     def evaluation_weights(self) -> Generator[None]:
-        """Inside, the parameters hold the evaluation weights; the mode before comes back.
+        """Inside, the parameters hold the evaluation weights; afterwards the mode is restored.
 
-        This holds under `attach` too, whatever the modes of the model and of gradients.
+        With an attached model too, whatever its mode and whether gradients are enabled.
         """
         was_training = self.param_groups[0]["train_mode"]
         self.eval()
@@ -121,15 +122,15 @@ class EvaluationWeights(ABC):
 
     @torch.no_grad()
     def project(self, fn: Callable[[], Any]) -> None:
-        """Keep up a constraint: apply `fn` to the training and to the evaluation weights.
+        """Apply a constraint to the training and to the evaluation weights.
 
             optimizer.step()
-            optimizer.project(lambda: model.weight.clamp_(-1, 1))  # not the clamp alone
+            optimizer.project(lambda: model.weight.clamp_(-1, 1))  # in place of the clamp alone
 
-        fn: writes the parameters in place, from nothing but themselves: a mask, a clamp, a norm, a
-            copy of one to another. Of a Schedule-Free method it is called at z and at x, so that
-            what is judged meets the constraint; of another one once. It needs memory for four
-            copies of the parameters then.
+        fn: writes the parameters in place, as a function of the parameters alone: a mask, a clamp,
+            a normalization, a copy of one to another. A Schedule-Free method calls it at z and at
+            x, so that the evaluation weights meet the constraint, and needs memory for four copies
+            of the parameters meanwhile; a method without evaluation weights calls it once.
         """
         self.settle()
         refuse_swapped(f"{type(self).__name__}.project()", self._followed())
@@ -142,9 +143,9 @@ class EvaluationWeights(ABC):
 
     @abstractmethod
     def other_weights(self, p: Tensor, group: dict[str, Any]) -> Tensor:
-        """A copy of what the group's parameter would hold at the other of the two places.
+        """A copy of what the parameter would hold in the other mode; nothing is moved.
 
-        That is x at the training weights, and y at the evaluation weights. Nothing is moved.
+        That is the evaluation weights in training mode, and the training weights otherwise.
         """
 
     # -- what an optimizer defines ------------------------------------------------------------
@@ -152,30 +153,30 @@ class EvaluationWeights(ABC):
     @property
     @abstractmethod
     def _has_two_places(self) -> bool:
-        """Whether the evaluation weights are others than the training weights."""
+        """Whether the evaluation weights differ from the training weights."""
 
     @abstractmethod
     def _followed(self) -> list[Tensor]:
-        """The parameters whose state has to follow when someone else writes them."""
+        """The parameters whose state has to be adapted when they are written from outside."""
 
     @abstractmethod
     def _kept(self, p: Tensor) -> dict[str, Any]:
-        """What is kept of a parameter: `z`, `x` and `compensation` where there are any."""
+        """The state of a parameter with `z`, `x` and `compensation` where the method has them."""
 
     @abstractmethod
     def _move(self, params: list[Tensor], train_mode: bool) -> None:
-        """Move these to the training weights, or to the evaluation weights."""
+        """Move these parameters to the training weights, or to the evaluation weights."""
 
     @abstractmethod
     def _restart(self, writes: dict[Tensor, Write]) -> None:
-        """Go on from what the parameters hold: both averages and estimates begin there."""
+        """Adapt the parameters' state to these writes, from which averages and estimates go on."""
 
     @abstractmethod
     def settle(self) -> None:
         """Wait for the verdict on the last step, which tells whether it was skipped."""
 
     def _correct_groups(self) -> None:  # noqa: B027
-        """Have `train_mode` say where the parameters are."""
+        """Correct `train_mode` if a wrapper has overwritten it."""
 
     # -- moving -------------------------------------------------------------------------------
 
@@ -185,7 +186,7 @@ class EvaluationWeights(ABC):
         self._correct_groups()
         changing = [group for group in self.param_groups if group["train_mode"] != train_mode]
         if not changing and not self._unmoved:
-            return  # loops call `train` before every batch: nothing is waited for
+            return  # some loops call `train` before every batch, which should not wait
         self.settle()
         if self._has_two_places:
             refuse_swapped(
@@ -209,7 +210,7 @@ class EvaluationWeights(ABC):
                     continue
                 if p in self._unmoved:
                     if changes:
-                        self._unmoved.discard(p)  # its mark is of this place
+                        self._unmoved.discard(p)  # its mark is of this mode
                     elif p not in rewritten:
                         self._unmoved.discard(p)
                         moving.append(p)
@@ -221,7 +222,7 @@ class EvaluationWeights(ABC):
         self._marks.sign(moving)
 
     def _go_on(self, wait: bool = False) -> None:
-        """Before a step: have all that is kept agree with what the parameters hold."""
+        """Before a step: adapt the state to parameters that were written from outside."""
         writes = self._written(wait)
         restored: list[Tensor] = []
         if self._unmoved:
@@ -233,7 +234,7 @@ class EvaluationWeights(ABC):
             self._marks.sign([*writes, *restored])
 
     def _written(self, wait: bool) -> dict[Tensor, Write]:
-        """What someone else wrote into the present parameters."""
+        """The writes from outside to the present parameters."""
         writes = self._marks.written(wait)
         present: set[Tensor] = set(self._followed()) if writes else set()
         return {p: write for p, write in writes.items() if p in present}
@@ -297,20 +298,20 @@ class EvaluationWeights(ABC):
             return
         self._move(params, train_mode=True)
         for p, state, where, at_y, digits in zip(params, kept, moved, y, lost, strict=True):
-            # Where `fn` changes nothing, they are restored bit for bit.
+            # What `fn` leaves unchanged is restored bit for bit.
             put(plain(p), at_y, ~where)
             if digits is not None:
                 put(plain(state["compensation"]), digits, ~where)
 
     def _require_training_weights(self) -> None:
-        """Raise RuntimeError where a step would start from what the model is judged at."""
+        """Raise RuntimeError if the parameters are at the evaluation weights."""
         if not self.param_groups[0]["train_mode"]:
             name = type(self).__name__
             raise RuntimeError(f"{name}.step() at the evaluation weights; call train() first")
 
 
 def _holders(params: list[Tensor]) -> list[int]:
-    """How many tensors share each parameter's memory; none where torch does not tell."""
+    """The number of tensors on each parameter's storage; an empty list if torch cannot tell."""
     count = getattr(torch._C, "_storage_Use_Count", None)  # pyright: ignore[reportPrivateUsage]
     storages = (plain(p).untyped_storage() for p in params)
     return [count(each._cdata) for each in storages] if count else []  # pyright: ignore[reportPrivateUsage]

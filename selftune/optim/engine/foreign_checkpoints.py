@@ -1,4 +1,4 @@
-"""State dicts of schedulefree, prodigyopt and dadaptation, in the form of ours."""
+"""Conversion of state dicts of schedulefree, prodigyopt and dadaptation to ours."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from torch import Tensor
 from selftune.optim.engine.checkpoints import METHOD
 from selftune.optim.engine.cohorts import Group, State
 
-# Options of these packages that ours lack, with the value that ours correspond to.
+# Options of these packages that our classes do not have, with the value that these stand for.
 FIXED = {"weight_lr_power": 2, "layer_scale": 1, "silent_sgd_phase": True, "decay_at_z": False}
-# What ours let one choose and these do not,
-# or keep elsewhere.
+# Options of our classes that these packages do not have or do not save in the groups.
 OURS = {"compile", "decay_at", "inner_momentum", "averaging_constant", "d0"}
-NAMES = {  # theirs: ours
+NAMES = {  # their name of a number or state: our name
     "numerator_weighted": "d_numerator",
     "x0": "p0",
     "sk": "s",
     "alphak": "alpha",
     "skl1": "s_l1",
 }
-# These packages have no `exp_avg` where Adam's beta1 is 0.
+# State that these packages may lack; it is then created as zeros. With betas[0] = 0 they have no
+# `exp_avg`.
 STARTS_AT_ZERO = ("exp_avg", "compensation")
 
 
 def in_our_form(
     state_dict: dict[str, Any], group: Group, fresh: State, options: set[str], of_others: set[str]
 ) -> dict[str, Any]:
-    """A state dict of one of these packages with our names; one of ours as it is.
+    """Convert a state dict of one of these packages; return any other one unchanged.
 
-    group, fresh: a group and a new state of the optimizer which is about to load it.
+    group, fresh: a parameter group and a new state of the optimizer that is about to load it.
     options, of_others: the names of its options, and of those that only other methods have.
-    Raises ValueError for options that ours do not have, and for another method's state.
+    Raises ValueError for values of options that our class does not support, and for the state of
+    another method.
     """
     groups = state_dict["param_groups"]
-    # k: their groups count steps, where ours are counted by parameter; skipped_steps is ours alone.
+    # Their groups count steps in "k"; our groups have no "k" but "skipped_steps".
     if not any("k" in group and "skipped_steps" not in group for group in groups):
         return state_dict
     own_groups = [_group(theirs, group) for theirs in groups]
@@ -75,11 +76,11 @@ def _group(group: Group, own: Group) -> Group:
 
 def _state(group: Group, state: State) -> State:
     state = {NAMES.get(name, name): value for name, value in state.items()}
-    if "weight_sum" in group:  # Schedule-Free: the weights of the average are a parameter's here
+    if "weight_sum" in group:  # Schedule-Free: our averaging weights are in each parameter's state
         state |= {name: group[name] for name in ("lr_max", "weight_sum")}
         state["step"] = group["k"]
         state["beta"] = group["momentum"] if "momentum" in group else group["betas"][0]
-    elif "d_coef" in group:  # Prodigy: s and p0 are flat, or p0 is 0-d where it is 0
+    elif "d_coef" in group:  # Prodigy: their s and p0 are flat; a p0 of zeros is one 0-d tensor
         s: Tensor = state["s"]
         p0: Tensor = state["p0"]
         if group.get("slice_p", 1) == 1:

@@ -1,9 +1,10 @@
-"""Noticing that someone else has written the parameters since the optimizer last did.
+"""Detection of writes to parameters from outside the optimizer, between its steps.
 
-Weights are loaded, pruned, clamped and normalized between steps; a method that keeps more of them
-than the parameters has to follow. A write is known by the parameter's version counter or address,
-neither of which needs the device, and on the CPU by a sample of its elements too, as writes to
-`p.data` leave both alone. On an accelerator the sample is compared where the host waits anyway.
+Users load, prune, clamp and normalize weights between steps. An optimizer whose state holds weights
+too (z, x, p0) then has to adapt that state. A write shows in the parameter's version counter or
+address, which the host reads without waiting for the device. A write to `p.data` changes neither:
+it shows in a sample of the elements, which is compared at every look on a CPU, and on an
+accelerator whenever the host waits for the device anyway.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from torch import Tensor
 from selftune.optim.engine.collectives import all_plain, plain
 
 SAMPLE = 64  # elements of each tensor that are compared
-# A parameter that is written three times, at most so many steps apart, is written `again`.
+# A third write with at most so many steps between writes counts as `again`: a constraint.
 OFTEN = 100
-ROUNDING = 16  # times a type's precision
+ROUNDING = 16  # the largest difference that counts as rounding, in units of the dtype's eps
 
 
 class Write(NamedTuple):
-    """What someone else wrote.
+    """A write to a parameter from outside the optimizer.
 
-    where: the elements that they changed; None for all of them.
-    again: whether this parameter is written again and again, as by a constraint, and not once, as
+    where: a mask of the elements that changed; None for all of them.
+    again: whether the parameter is written repeatedly, as by a constraint, and not just once, as
         by loading weights.
     """
 
@@ -36,29 +37,30 @@ class Write(NamedTuple):
 
 
 class Marks:
-    """The parameters as the optimizer left them."""
+    """A record of what the optimizer last wrote into its parameters, to notice other writes."""
 
     def __init__(self) -> None:
         self._params: list[Tensor] = []
         self._places: dict[Tensor, int] = {}
-        self._views: list[Tensor] = []  # the samples, in the parameters' memory
-        self._values: list[Tensor] = []  # what they were
+        self._views: list[Tensor] = []  # views of the sampled elements
+        self._values: list[Tensor] = []  # the values that the optimizer left there
         self._versions: list[int] = []
         self._addresses: list[int] = []
-        self._batches: list[tuple[list[Tensor], Tensor]] = []  # views and values of one type
-        self._touched: set[Tensor] = set()  # found written since the last `sign`
-        self._whole: dict[Tensor, Tensor] = {}  # copies of those that were touched lately
+        # Views and values of one dtype and device, to be compared at once.
+        self._batches: list[tuple[list[Tensor], Tensor]] = []
+        self._touched: set[Tensor] = set()  # written from outside since the last step
+        self._whole: dict[Tensor, Tensor] = {}  # full copies of those touched before the last step
         self._steps = 0
-        self._times: dict[Tensor, tuple[int, int]] = {}  # rewritten lately, and when at last
+        self._times: dict[Tensor, tuple[int, int]] = {}  # number of writes, step of the last one
 
     def __contains__(self, p: Tensor) -> bool:
         return p in self._places
 
     def sign(self, params: list[Tensor], after_step: bool = False) -> None:
-        """Remember the present values of these parameters as those of the optimizer.
+        """Record the present values of these parameters as written by the optimizer.
 
-        After a step these are all parameters, and those that were found written before it are
-        copied, to know next time which of their elements are.
+        After a step these are all parameters. Those that were written from outside before it are
+        copied whole, so that the next such write shows which elements it changed.
         """
         versions, addresses = _versions_and_addresses(params)
         if len(params) != len(self._params) or any(map(is_not, params, self._params)):
@@ -77,9 +79,9 @@ class Marks:
             self._whole |= {p: plain(p).detach().clone() for p in params if p in self._whole}
 
     def written(self, wait: bool) -> dict[Tensor, Write]:
-        """The parameters that someone else has written since.
+        """The parameters that were written from outside since the last `sign`.
 
-        wait: whether the host may wait for an accelerator.
+        wait: whether the host may wait for an accelerator, to compare the samples there.
         """
         suspects = self._suspects(wait)
         found: dict[Tensor, Write] = {}
@@ -111,23 +113,24 @@ class Marks:
         tensor, before = plain(p).detach(), self._values[i]
         view = _sample(tensor)
         if tensor.is_meta or (view.dtype, view.device) != (before.dtype, before.device):
-            return None  # moved or converted: not written
+            return None  # moved to another device or dtype, with the same values
         if view.stride() != self._views[i].stride() or view.shape != before.shape:
             return None  # another memory format
         whole = self._whole.get(p)
         if whole is not None:
             where = _unlike(tensor, whole)
             if not where.any():
-                self._touched.add(p)  # perhaps a clamp that had nothing to do this time
+                self._touched.add(p)  # perhaps a clamp that changed nothing this time
                 return None
             self._touched.add(p)
             is_mask = not tensor[where].any()
             return Write(None if where.all() else where, again=not is_mask)
         changed = _unlike(view, before)
         if not changed.any() and not torch.equal(_bits(view.contiguous()), _bits(before)):
-            return None  # put back, up to rounding
+            return None  # the old values are back, up to rounding
         if not changed.any() or not view[changed].any():
-            # A mask, or a write so sparse that the sample missed it: zeros are not there by chance.
+            # A pruning mask, or a write to elements outside the sample. Weights are not 0 by
+            # chance, so the zeros are taken for what was written.
             if not changed.any():
                 self._touched.add(p)
             zeros = tensor == 0
@@ -137,7 +140,7 @@ class Marks:
 
     def _is_again(self, p: Tensor) -> bool:
         times, last = self._times.get(p, (0, 0))
-        if last != self._steps:  # not the same write, looked at twice
+        if last != self._steps:  # otherwise it is the same write, found a second time
             times = times + 1 if self._steps - last <= OFTEN else 1
             self._times[p] = times, self._steps
         return times >= 3
@@ -160,7 +163,7 @@ class Marks:
                 self._values[i] = part
 
     def _sign_some(self, params: Iterable[Tensor]) -> None:
-        """Remember these anew; keep what is known of the others."""
+        """Record these parameters anew, and keep the record of the others."""
         kept = {
             p: (self._versions[i], self._addresses[i], self._views[i], self._values[i].clone())
             for p, i in self._places.items()
@@ -190,7 +193,7 @@ def _versions_and_addresses(params: list[Tensor]) -> tuple[list[int], list[int]]
 
 
 def _sample(tensor: Tensor) -> Tensor:
-    """Elements at equal distances, as a view in one dimension."""
+    """Evenly spaced elements of a tensor, as a 1-D view."""
     elements = tensor.numel()
     dense = tensor.is_contiguous() or torch.empty_like(tensor, device="meta").stride() == (
         tensor.stride()
@@ -206,10 +209,10 @@ def _bits(tensor: Tensor) -> Tensor:
 
 
 def _unlike(a: Tensor, b: Tensor) -> Tensor:
-    """Where they differ by more than the rounding of a move to the other place and back.
+    """Where a and b differ by more than the rounding of a move to the evaluation weights and back.
 
-    A zero in `a` is a mask's, however little the step had moved there. In types of fewer than 32
-    bits such moves are exact: see `run`.
+    A new zero in `a` counts as written, however small the difference, as masks write zeros. In
+    16-bit types the move is exact, thanks to the state `compensation`.
     """
     differs = (a != b) & ~(a.isnan() & b.isnan())
     if a.dtype.itemsize < 4 or not b.numel():

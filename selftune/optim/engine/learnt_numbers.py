@@ -1,7 +1,7 @@
-"""Numbers that are estimated from all gradients: 0-d tensors in the groups, on the device.
+"""Learnt numbers such as Prodigy's d: 0-d tensors on the device, in the parameter groups.
 
-There is one estimate for all groups, and each group holds it under the same name. A new value is a
-new tensor, so that one kept in a log or a checkpoint does not change.
+All groups share one estimate, and each holds it under the same key. A new value is a new tensor,
+so that one kept in a log or a checkpoint does not change.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from torch import Tensor
 from selftune.optim.engine.cohorts import Group
 from selftune.optim.engine.options import require
 
-# What begins at d0; everything else begins at 0.
+# Learnt numbers that begin at the option d0; all others begin at 0.
 DISTANCES = ("d", "d_max")
 
 
 def add(groups: list[Group], names: Iterable[str]) -> None:
-    """Give the newest group its own copies of the estimated numbers.
+    """Give the newest group its own copies of the learnt numbers.
 
-    A group added later takes over the present value. Each is a 0-d tensor where the group's
-    parameters are, float64 for float64 parameters. Groups without parameters keep theirs where
-    another one's parameters are.
+    A group that is added later takes over their present values. Each number is a 0-d tensor on the
+    device of the group's parameters, or of another group's if it has none; float64 for float64
+    parameters, else float32.
     """
     newest = groups[-1]
     params = (p for group in reversed(groups) for p in group["params"])
@@ -40,14 +40,14 @@ def add(groups: list[Group], names: Iterable[str]) -> None:
 
 
 def write(groups: list[Group], **numbers: Tensor) -> None:
-    """Give all groups the new values."""
+    """Write new values into all groups."""
     for group in groups:
         for name, number in numbers.items():
             group[name] = number.to(group[name])
 
 
 def clear(groups: list[Group], names: Iterable[str]) -> None:
-    """Begin the estimate anew, but for what a caller has written as a plain number."""
+    """Reset learnt numbers to their first values, except plain numbers that a caller has set."""
     for name in names:
         for group in groups:
             if isinstance(group[name], Tensor):
@@ -55,7 +55,7 @@ def clear(groups: list[Group], names: Iterable[str]) -> None:
 
 
 def check(groups: list[Group], names: Iterable[str]) -> None:
-    """Raise ValueError for a number that is none, or a d that is not positive. The host waits."""
+    """Raise ValueError for NaN, or a d that is not positive. The host waits for the device."""
     for group in groups:
         for name in names:
             if not group[name].is_meta:
@@ -74,29 +74,30 @@ def _start(group: Group, name: str) -> float:
 
 
 class ByHand:
-    """Numbers that a caller has written into the groups in place of learnt ones.
+    """Learnt numbers that a caller has set by hand in the parameter groups.
 
-    made: numbers that a step makes anew before it uses them, and what to set in their place.
+    made: numbers that every step recomputes before it uses them, and what to set in their place.
     """
 
     def __init__(self, names: Sequence[str], made: Mapping[str, str]) -> None:
         self.names, self.made = names, made
-        self._ours: dict[tuple[int, str], tuple[Tensor, int]] = {}  # and their versions
+        # The optimizer's own values with their versions, by group and name.
+        self._ours: dict[tuple[int, str], tuple[Tensor, int]] = {}
 
     def sign(self, groups: list[Group]) -> None:
-        """Remember the present values as those of the optimizer."""
+        """Record the present values as the optimizer's own."""
         items = [(i, name, group[name]) for i, group in enumerate(groups) for name in self.names]
         self._ours = {(i, name): (number, number._version) for i, name, number in items}
 
     def forget(self) -> None:
-        """Consider the next values the optimizer's own: they come from a checkpoint."""
+        """Forget the record: the next values come from a checkpoint, not from the user."""
         self._ours = {}
 
     def adopt(self, groups: list[Group], cls: str) -> None:
-        """Make what was written by hand the estimate of all groups.
+        """Take over numbers that were set by hand, in all groups.
 
-        Raises ValueError for a number that no step would read, for groups that differ, and for a d
-        that is not positive.
+        Raises ValueError for a number that every step recomputes, for groups that differ, and for
+        a d that is not positive.
         """
         for name in self.names:
             written = [
@@ -131,11 +132,11 @@ class ByHand:
             like = ours[0] if ours else _dtype_of(group)
             number = torch.as_tensor(value, dtype=like.dtype, device=like.device)
             for each in ("d", "d_max") if name == "d" and "d_max" in self.names else (name,):
-                # Prodigy's d follows the largest estimate so far, which the caller's d replaces.
+                # Prodigy's d grows toward d_max, so that the caller's d has to replace both.
                 group[each] = number.detach().clone()
 
 
 def _dtype_of(group: Group) -> Tensor:
-    """A tensor of the type and on the device of the group's learnt numbers."""
+    """A tensor with the dtype and device of the group's learnt numbers."""
     others = (v for k, v in group.items() if isinstance(v, Tensor) and k != "lr" and v.dim() == 0)
     return next(others, torch.zeros(()))

@@ -1,4 +1,4 @@
-"""The loss, for methods that choose their steps by it."""
+"""The loss, for methods that compute their step size from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from selftune.optim.engine.collectives import Shards
 
 
 def needed(loss: Any, name: str) -> Tensor:
-    """The loss that `name`'s step was given, as a 0-d tensor."""
+    """The loss as a 0-d tensor. Raises ValueError if `name.step` was not given one number."""
     if loss is None:
         raise ValueError(
             f"{name}.step() needs the loss: step(loss=loss), step(closure), or add_loss(loss) "
@@ -30,9 +30,9 @@ def needed(loss: Any, name: str) -> Tensor:
 def with_mean(
     parts: Sequence[tuple[Shards, Sequence[Tensor]]], number: Tensor, partition: Shards = ()
 ) -> list[tuple[Shards, list[Tensor]]]:
-    """The parts with one more term, whose total is the mean of the ranks' numbers.
+    """The parts with one more term each, whose total is the mean of the ranks' numbers.
 
-    The mean is over those ranks that the most divided part is split over.
+    The mean is over the ranks of the part that is split over the most process groups.
     """
     carrier = max(range(len(parts)), key=lambda i: len(parts[i][0]))
     groups = (*parts[carrier][0], *partition)

@@ -1,4 +1,4 @@
-"""Options: which ones a class has, what it does in any case, and checks of their values."""
+"""Options of optimizers: their names, types and ranges, and those of other packages."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch.optim import Optimizer
 
 Group = dict[str, Any]
 
-# For `Optimizer.always`: options of torch and other packages, at the value that a class stands for.
+# For `Optimizer.always`: the names that torch and other packages use for decoupled weight decay.
 DECAY = ("decouple", "weight_decouple", "decoupled_weight_decay")
 DECOUPLED: dict[str, Any] = dict.fromkeys(DECAY, True)
 COUPLED: dict[str, Any] = dict.fromkeys(DECAY, False)
-# Options of torch and of other packages that no class here has: the values that change nothing, and
-# what to do instead of giving another one.
+# Options of torch and of other packages that no class here has: the values that are accepted, as
+# they change nothing, and what to do in place of any other value.
 EVERYWHERE: dict[str, tuple[tuple[object, ...], str]] = {
     "foreach": ((None, False, True), ""),
     "fsdp_in_use": ((False, True), ""),
@@ -36,10 +36,10 @@ EVERYWHERE: dict[str, tuple[tuple[object, ...], str]] = {
 
 
 def own_options(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a constructor's keyword arguments those that the class has.
+    """The keyword arguments that belong to the class, out of those given to its constructor.
 
-    The others, of torch or of another package, have to say what the class does anyway.
-    Raises ValueError if they do not, and TypeError for a name that nobody knows.
+    Options of torch or other packages are left out if their value says what the class does anyway.
+    Raises ValueError if it does not, and TypeError for an unknown name.
     """
     parameters = inspect.signature(cls).parameters
     takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
@@ -57,10 +57,10 @@ def own_options(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_names(cls: type, root: type, group: Mapping[str, Any]) -> None:
-    """The check of a group's keys: none may be an option that the class does not read.
+    """Raise ValueError if a parameter group has an option that the class does not read.
 
-    root: the class whose other subclasses' options are known. Keys that are nobody's options are
-    the user's own: names, labels.
+    root: the base class; the options of all its subclasses are looked for. Other keys are allowed,
+        as users may keep names and labels in a group.
     """
     own = _parameters(cls)
     for name, value in group.items():
@@ -73,7 +73,7 @@ def check_names(cls: type, root: type, group: Mapping[str, Any]) -> None:
 
 
 def check_types(cls: type, group: Mapping[str, Any]) -> None:
-    """The check of a group's values by the types of the constructor's defaults."""
+    """Raise ValueError if a group's value is not of the type of the constructor's default."""
     for name, parameter in _parameters(cls).items():
         if name not in group or parameter.default is parameter.empty:
             continue
@@ -98,32 +98,35 @@ def options_of(cls: type) -> set[str]:
 
 
 def options_of_all(root: type) -> set[str]:
-    """The names of the options of all classes that are made of this one."""
+    """The names of the options of all subclasses."""
     return {name for cls in _subclasses(root) for name in _parameters(cls)}
 
 
 def is_number(value: object) -> bool:
-    """Whether it is one number, of whatever type."""
+    """Whether the value is a single number, of Python, NumPy or torch."""
     if isinstance(value, Tensor | np.ndarray):
         return value.size == 1 if isinstance(value, np.ndarray) else value.numel() == 1
     return isinstance(value, SupportsFloat) and not isinstance(value, bool | np.bool_ | str)
 
 
 def require(condition: bool, name: str, value: object, valid: str) -> None:
-    """Raise the ValueError of every invalid option."""
+    """Raise ValueError, with the option's name, value and valid range, unless the condition holds.
+
+    valid: the range in mathematical notation, such as "[0, 1)".
+    """
     if not condition:
         raise ValueError(f"{name} must lie in {valid}, got {value}")
 
 
 def require_steps(group: Group, *names: str) -> None:
-    """The check of options that are numbers of steps."""
+    """Raise ValueError unless these options are whole numbers of steps, 0 or more."""
     for name in names:
         steps = group[name]
         require(0 <= steps < math.inf and steps == int(steps), name, steps, "{0, 1, 2, ...}")
 
 
 def require_nonnegative(group: Group, *names: str) -> None:
-    """The check of options that are finite numbers, 0 or more."""
+    """Raise ValueError unless these options are finite numbers, 0 or more."""
     for name in names:
         value = group[name]
         if isinstance(value, Tensor) and value.device.type != "cpu":
@@ -166,7 +169,7 @@ def _unknown(cls: type, name: str) -> str:
 
 
 def _parameters(cls: type) -> dict[str, inspect.Parameter]:
-    """The options of a class, also those that it hands on to a class that it is made of."""
+    """The options of a class, including those that it passes on to its base class."""
     found: dict[str, inspect.Parameter] = {}
     for each in reversed(cls.__mro__):
         if issubclass(each, Optimizer) and "__init__" in vars(each):

@@ -1,4 +1,4 @@
-"""The nearest semi-orthogonal matrix by Newton-Schulz iterations, for matrices of any shape."""
+"""Orthogonalization of matrices by Newton-Schulz iterations, as in Muon."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ ITERATIONS = 5
 
 
 def as_matrix(tensor: Tensor) -> Tensor:
-    """Rows are outputs: a convolution's kernel is one row per output channel."""
+    """A tensor as a matrix whose rows are outputs: a convolution's kernel has a row per channel."""
     return tensor.reshape(tensor.shape[0], -1)
 
 
 def orthogonalized(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """For each tensor U V^T, where U S V^T is its singular value decomposition.
+    """For each tensor its nearest semi-orthogonal matrix, approximately.
 
-    A tensor is taken as `as_matrix`. Singular values come out between 0.7 and 1.2 rather than 1;
-    a matrix of zeros stays one. Matrices of one shape are worked on together.
+    That is U V^T, where U S V^T is the singular value decomposition of `as_matrix(tensor)`. The
+    singular values of the result lie between 0.7 and 1.2; a matrix of zeros stays zero. Matrices
+    of the same shape are computed as one batch.
     """
     found: dict[int, Tensor] = {}
     alike: dict[torch.Size, list[int]] = {}
@@ -39,10 +40,11 @@ def orthogonalized(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def orthogonalized_parts(members: Sequence[Any], parts: Sequence[Tensor]) -> list[Tensor]:
-    """`orthogonalized` where parameters may be divided among ranks: this rank's parts.
+    """`orthogonalized` for tensors that may be sharded: returns this rank's shards of the results.
 
-    members: the parameters; parts: this rank's part of a tensor that is divided as its parameter.
-    Every rank puts whole matrices together and does the same work on them.
+    members: the parameters.
+    parts: this rank's shards of the tensors, which are sharded like the parameters.
+    Every rank gathers the full matrices and computes the same results.
     """
     whole = [
         _gathered(p, part) if is_sharded(p) else part
@@ -59,7 +61,7 @@ def _newton_schulz(batch: Tensor) -> Tensor:
     tall = batch.shape[1] > batch.shape[2]
     x: Tensor = batch.transpose(1, 2) if tall else batch
     tiny = torch.finfo(x.dtype).tiny
-    # First by the largest element, so that no square of a large or small number is lost.
+    # Divide by the largest element first, so that squares neither overflow nor underflow.
     largest: Tensor = torch.amax(x.abs(), (1, 2), keepdim=True)
     x = x / largest.clamp(min=tiny)
     norm: Tensor = x.square().sum((1, 2), keepdim=True).sqrt()

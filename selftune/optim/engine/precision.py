@@ -1,4 +1,4 @@
-"""Running an update rule on a bucket: in place, or so that it can be undone."""
+"""Running an update rule on a bucket: in place, undoably, and in float32 for 16-bit types."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from selftune.tensor_list import TensorList
 Function = TypeVar("Function", bound=Callable[..., Any])
 Rule = Callable[[Bucket], Sequence[Tensor]]
 
-# Rules see parameters of these types in float32, and their state is float32. The rounding error is
-# kept in the state `compensation`, so that small steps add up.
+# Rules compute with parameters of these types in float32, and their state is float32. The state
+# `compensation` keeps the rounding error of the parameters, so that small steps add up.
 LOW_PRECISION = (torch.bfloat16, torch.float16)
 
 
 def uncompiled(function: Function) -> Function:
-    """The function, kept from being traced by torch.compile."""
+    """A decorator: torch.compile does not trace the function."""
     return cast(Function, torch.compiler.disable(function))  # pyright: ignore[reportUnknownMemberType]
 
 
 def run(rule: Rule, b: Bucket, ok: Tensor | None) -> list[Tensor]:
     """Run a rule on a bucket and return its sums.
 
-    Where `ok` (0-d, boolean) is false nothing changes and the sums are 0; it is not read back
-    to the host.
+    ok: a 0-d boolean on the device, never read by the host; if it is false, the bucket does not
+        change and the sums are 0. None: run the rule in any case.
     """
     if ok is None and not _is_low_precision(b):
         return list(rule(b))
@@ -51,12 +51,12 @@ def run(rule: Rule, b: Bucket, ok: Tensor | None) -> list[Tensor]:
 
 
 def look(measure: Rule, b: Bucket, ok: Tensor | None = None) -> list[Tensor]:
-    """A sum that is finite if all gradients and their squares are, then the rule's sums."""
+    """A number that is finite if all gradients and their squares are, then `measure`'s sums."""
     return [finiteness(b.grad), *measure(in_float32(b))]
 
 
 def in_float32(b: Bucket) -> Bucket:
-    """The bucket as rules see it: low-precision parameters in float32, with their compensation."""
+    """The bucket with low-precision parameters in float32, their compensation added."""
     if not _is_low_precision(b):
         return b
     wide = {"param": b.param.to(torch.float32).add_(b.compensation.to(torch.float32))}

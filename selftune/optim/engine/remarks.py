@@ -1,4 +1,4 @@
-"""Warnings that point to the user's line."""
+"""Warnings that point to the line of the user's code that led to them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from types import FrameType
 
 
 def remark(message: str) -> None:
-    """Warn at the line outside torch and selftune that led here.
+    """Warn with the location of the innermost caller outside torch and selftune.
 
-    Schedulers wrap `step`, and `settle` is called from many places: the depth varies.
+    A fixed stacklevel would not do: schedulers wrap `step`, and `settle` has many callers.
     """
     _, calls = _user(inspect.currentframe())
     warnings.warn(message, stacklevel=calls + 1)
@@ -31,5 +31,5 @@ def _user(frame: FrameType | None) -> tuple[FrameType | None, int]:
 
 
 def _is_between(module: str) -> bool:
-    # contextlib: `evaluation_weights`; copy: `__getstate__`.
+    # contextlib calls `evaluation_weights`, and copy calls `__getstate__`.
     return module.partition(".")[0] in ("torch", "selftune", "contextlib", "copy")

@@ -1,4 +1,4 @@
-"""Steps that are skipped because a gradient was not finite, and estimates that are refused."""
+"""Skipping of steps in which a gradient is not finite, without waiting for an accelerator."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from selftune.tensor_list import TensorList
 
 
 class Verdict:
-    """Whether a step counts.
+    """Whether a step is skipped.
 
-    Where gradients live on the CPU the host knows at once. Reading the answer from an
-    accelerator would wait for it: there the step runs so that `ok` undoes it, and what the host
-    has counted meanwhile is taken back when the answer has arrived, one step later.
+    On a CPU the host knows at once. On an accelerator the host would have to wait for the answer.
+    Instead the step runs with each write masked by `ok`, the answer is copied to the host
+    meanwhile, and one step later the host restores the counts if the step was skipped.
     """
 
-    ok: Tensor | None = None  # 0-d, boolean; None where the host knows
-    skipped: bool = False
-    arrival: torch.Event | None = None  # of `ok` on the host
+    ok: Tensor | None = None  # 0-d boolean on the device; None if the host knows at once
+    skipped: bool = False  # only if the host knows at once
+    arrival: torch.Event | None = None  # recorded when `ok` is on the host
 
     def __init__(self, finite: Tensor, stepping: Sequence[Cohort], groups: list[Group]) -> None:
         ok = finite.isfinite()
@@ -39,9 +39,9 @@ class Verdict:
         ]
 
     def over_what_was_learnt(self) -> None:
-        """After the step: restore learnt numbers if it was skipped or they are not finite.
+        """After the step: restore learnt numbers that are not finite, or all if it was skipped.
 
-        Sends the answer on its way to the host.
+        Also starts the copy of `ok` to the host.
         """
         judged: dict[tuple[int, int], Tensor] = {}  # groups may share a number
         for group, name, old in self.learnt:
@@ -62,9 +62,9 @@ class Verdict:
             self.ok = answer
 
     def over_what_was_counted(self) -> bool:
-        """A step later: restore the counts if the step was skipped. Returns whether it counted."""
+        """A step later: restore the counts if the step was skipped. Returns whether it was not."""
         if self.arrival is not None:
-            self.arrival.synchronize()  # recorded a step ago: it has arrived
+            self.arrival.synchronize()  # recorded a step ago, so there is nothing to wait for
         if self.ok is None or self.ok.is_meta or self.ok:
             return True
         for cohort, counts in self.counts:
@@ -73,21 +73,21 @@ class Verdict:
 
 
 def known_at_once(tensor: Tensor) -> bool:
-    """Whether reading a number waits for nothing."""
+    """Whether the host can read a number without waiting."""
     return tensor.is_cpu
 
 
 def finiteness(grad: TensorList) -> Tensor:
-    """A number that is finite if all gradients and their squares are: 0-d.
+    """A 0-d tensor that is finite if all gradients and their squares are.
 
-    On the host a sum is fastest. It may overflow where no square does, and then the host looks
-    again; on an accelerator nobody can.
+    On a CPU it is the sum of squares, which is fastest. The sum may overflow though no square does:
+    the optimizer then checks again. On an accelerator it could not, so the largest element is used.
     """
     return grad.rough_sum_of_squares() if known_at_once(grad.tensors[0]) else grad.none_or_nan()
 
 
 def count_skip(name: str, groups: list[Group]) -> None:
-    """Count a skipped step in every group; the first one warns."""
+    """Count a skipped step in every parameter group, and warn of the first one."""
     if groups[0]["skipped_steps"] == 0:
         remark(
             f"{name} skipped a step: a gradient, its square, or a needed loss was not finite. "

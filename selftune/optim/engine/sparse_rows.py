@@ -1,4 +1,4 @@
-"""The rows that a sparse gradient touches; a rule works on copies of these rows."""
+"""Copies of the rows that a sparse gradient touches, for an update rule to work on."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch import Tensor
 
 
 def is_sparse(p: Tensor) -> bool:
-    """Whether the parameter's gradient is."""
+    """Whether the parameter's gradient is sparse."""
     return p.grad is not None and p.grad.is_sparse
 
 
 class Rows:
-    """Rows of equally shaped tensors: a parameter and its states."""
+    """The rows of a parameter and of its state that its sparse gradient touches."""
 
     def __init__(self, p: Tensor, tensors: Sequence[Tensor]) -> None:
         assert p.grad is not None
-        grad = p.grad.coalesce()  # an index may have come several times
+        grad = p.grad.coalesce()  # adds up entries with the same index
         dims = grad.sparse_dim()
         self.grad = grad.values()  # (rows, ...)
         self.index = torch.zeros_like(grad.indices()[0])
@@ -28,7 +28,7 @@ class Rows:
         self.parts = [whole[self.index] for whole in self.wholes]
 
     def read_parameters(self) -> None:
-        pass  # the parts were read as they were made
+        pass  # the constructor has read them
 
     def write_back(self) -> None:
         for whole, part in zip(self.wholes, self.parts, strict=True):

@@ -1,4 +1,4 @@
-"""Checks around each step: options that changed, steps skipped in a row, shapes of states."""
+"""Checks before and after each step: changed options, skipped steps, idle steps, state shapes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from selftune.optim.engine.remarks import remark
 from selftune.optim.engine.unused_average import ENOUGH_STEPS, expect_use
 from selftune.step_hooks import skipped_steps
 
-# Around a Schedule-Free method, an lr below this share of its peak counts as decaying.
+# The lr of a Schedule-Free method that is below this fraction of its peak counts as decaying.
 DECAYED = 0.9
-# So many steps in a row that were skipped, or that found no gradient, are reported; of skipped ones
-# ten times as many again, and so on.
+# A warning comes after so many steps in a row that were skipped, or in which no parameter had a
+# gradient. For skipped steps it comes again after 100, 1,000 and so on.
 IN_A_ROW = 10
 
 
 def guarded(step: Callable[..., None]) -> Callable[..., None]:
-    """The `_step` of an optimizer with the checks before and after it."""
+    """Decorator for an optimizer's `_step`, which adds the checks before and after it."""
 
     @functools.wraps(step)
     def guarded_step(optimizer: Any, *args: Any) -> None:
@@ -49,7 +49,7 @@ def guard_of(optimizer: Any) -> Guard:
 
 
 class Guard:
-    """The options of an optimizer at the last step, and how many steps in a row it skipped."""
+    """What the checks remember of an optimizer from step to step."""
 
     def __init__(self, optimizer: Any) -> None:
         self.options: list[list[Any]] = []
@@ -62,7 +62,7 @@ class Guard:
         self.steps = 0
 
     def look_at_options(self, optimizer: Any) -> None:
-        """Raise ValueError for an option that was set out of its range since the last step."""
+        """Raise ValueError if an option was set to an invalid value since the last step."""
         groups: list[dict[str, Any]] = optimizer.param_groups
         options = [
             [len(g), *(g.get(name) for name in optimizer.defaults if name != "lr")] for g in groups
@@ -91,13 +91,13 @@ class Guard:
                 )
 
     def remark_on_decay(self, message: str) -> None:
-        """Warn, unless something like it has been said."""
+        """Warn of a decaying lr, once for each optimizer."""
         if not self.has_remarked:
             self.has_remarked = True
             remark(message)
 
     def look_at_skips(self, optimizer: Any) -> None:
-        """Report skipped steps that come in a row: then nothing is learnt."""
+        """Warn of steps that are skipped one after the other, as then the model does not train."""
         before, self.skipped = self.skipped, skipped_steps(optimizer)
         self.in_a_row = self.in_a_row + 1 if self.skipped > before else 0
         if not self.in_a_row:
@@ -111,10 +111,10 @@ class Guard:
             )
 
     def look_for_gradients(self, optimizer: Any) -> None:
-        """Report steps in a row in which no parameter has a gradient: the model may have others."""
+        """Warn if no parameter has had a gradient for steps: the model's may be other tensors."""
         groups = [group["params"] for group in optimizer.param_groups]
         is_idle = any(groups) and all(p.grad is None for params in groups for p in params)
-        is_idle = is_idle and not getattr(optimizer, "is_wrapped", False)  # what wraps it says so
+        is_idle = is_idle and not getattr(optimizer, "is_wrapped", False)  # the wrapper warns
         self.without_gradients = self.without_gradients + 1 if is_idle else 0
         if self.without_gradients == IN_A_ROW:
             remark(
@@ -133,7 +133,7 @@ class Guard:
 
 
 def _name_misfit(optimizer: Any) -> None:
-    """After an error of torch's: raise ValueError if a state has not its parameter's shape."""
+    """After an error in torch: raise ValueError if a state has another shape than it should."""
     for g, group in enumerate(optimizer.param_groups):
         for i, p in enumerate(group["params"]):
             fitting, present = optimizer.fitting_state(p, group)

@@ -17,13 +17,13 @@ def remark(message: str) -> None:
 
 
 def user_line() -> tuple[str, int]:
-    """The file and the number of the line that `remark` would point to."""
+    """The file and the line number that `remark` would point to."""
     frame, _ = _user(inspect.currentframe())
     return (frame.f_code.co_filename, frame.f_lineno) if frame else ("sys", 1)
 
 
 def _user(frame: FrameType | None) -> tuple[FrameType | None, int]:
-    """The frame outside torch and selftune that led to this one, and how many calls ago."""
+    """The innermost calling frame outside torch and selftune, and how many calls away it is."""
     calls = 0
     while frame and (calls == 0 or _is_between(frame.f_globals.get("__name__", ""))):
         frame, calls = frame.f_back, calls + 1

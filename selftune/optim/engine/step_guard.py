@@ -124,9 +124,8 @@ class Guard:
                 "that"
             )
 
-
     def count(self, optimizer: Any) -> None:
-        """Count a step; after enough of them the average is expected to be used some day."""
+        """Count a step; after enough of them, arrange for a warning if no average is ever used."""
         self.steps += 1
         if self.steps == ENOUGH_STEPS and optimizer.averages and not optimizer.attachments:
             expect_use(type(optimizer).__name__, optimizer._now)

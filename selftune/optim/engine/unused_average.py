@@ -9,12 +9,12 @@ from typing import NamedTuple
 from selftune.optim.engine.evaluation_weights import Now
 from selftune.optim.engine.remarks import user_line
 
-# After so many steps a model is worth being judged or saved.
+# Shorter trainings are no reason to warn: their model may be meant to be thrown away.
 ENOUGH_STEPS = 100
 
 
 class Training(NamedTuple):
-    """An averaging optimizer that has taken enough steps, and the line that calls its `step`."""
+    """An optimizer with an average after enough steps, and the line that calls its `step`."""
 
     name: str
     now: Now
@@ -26,13 +26,13 @@ _trainings: list[Training] = []
 
 
 def expect_use(name: str, now: Now) -> None:
-    """At the end of the program, warn unless the evaluation weights were used by then."""
+    """Warn at the end of the program, unless the evaluation weights are used before."""
     _trainings.append(Training(name, now, *user_line()))
 
 
 @atexit.register
 def warn_of_unused() -> None:
-    """Warn of the first optimizer whose evaluation weights nobody used, and forget all."""
+    """Warn of the first optimizer whose evaluation weights were not used, and clear the list."""
     unused = [training for training in _trainings if not training.now.is_average_used]
     _trainings.clear()
     for name, _, file, line in unused[:1]:

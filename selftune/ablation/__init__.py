@@ -1,4 +1,4 @@
-"""Comparisons of schedules and averages on your own training function, seed by seed."""
+"""ablate: comparison of schedules and averages on your own training function, seed by seed."""
 
 from selftune.ablation.ablate import ablate as ablate
 from selftune.ablation.run import Run as Run

@@ -1,4 +1,4 @@
-"""ablate: was it the schedule, the averaging, or the seed?"""
+"""ablate: every schedule and average on the same seeds, compared with the first."""
 
 from __future__ import annotations
 
@@ -34,24 +34,25 @@ def ablate(
     higher_is_better: bool = False,
     out: str | Path | None = None,
 ) -> Ablation:
-    """Train with every schedule and seed, judge at every average, and compare seed by seed.
+    """Train with every schedule and seed, evaluate every average, and compare seed by seed.
 
         ablate(train, {"linear": linear(T), "wsd": wsd(T)}, {"ema": EMA()}, out="runs/ablation")
 
-    train: given a `Run`, trains with it and returns `run.judge(evaluate)`.
-    schedules: by name; the others are compared with the first one.
-    averages: profiles by name. One run serves all of one schedule and seed.
-    seeds: how many, or which.
-    refine_from: a schedule whose runs record gradient norms; the schedule "refined" is made of
-        them, for each seed of its own recording, after a warm-up of the same length; nan where
-        that one diverged.
-    tuned_with: the schedule that the learning rate was tuned with; the others get theirs by
-        `transfer_lr`. If None, all have the same peak.
-    out: a folder for outcomes, norms, table and picture. The same call goes on where an earlier
-        one was interrupted; one with more schedules, seeds or `refine_from` makes what is missing.
-    Says on stderr how far it is. Raises ValueError where a run did not follow its schedule from the
-    first step to the last, unless it diverged, and where several seeds are asked for and
-    `run.seed` is not read.
+    train: is called with a `Run`, trains with its schedule and seed, and returns
+        `run.judge(evaluate)`.
+    schedules: by name; the first one is the baseline of the comparison.
+    averages: profiles by name. All averages of a schedule and seed are taken in one run.
+    seeds: their number, or the seeds themselves.
+    refine_from: the name of a schedule whose runs record gradient norms. The schedule "refined" is
+        computed from them, for each seed from its own run, with a warm-up of the same length; its
+        metrics are nan if that run diverged.
+    tuned_with: the name of the schedule that the learning rate was tuned with; the other schedules
+        get theirs by `transfer_lr`. With None, all have the same peak.
+    out: a folder for outcomes, norms, table and picture. The same call resumes where an earlier one
+        was interrupted; a call with more schedules, seeds or `refine_from` runs what is missing.
+    Prints its progress to stderr. Raises ValueError if a run did not follow its schedule from the
+    first step to the last, unless it diverged, and if `train` never reads `run.seed` though there
+    are several seeds.
     """
     chosen = _seeds(seeds)
     plan = _Plan(schedules, averages or {}, refine_from, tuned_with, len(chosen) > 1)
@@ -87,7 +88,7 @@ def _seeds(seeds: int | Iterable[int]) -> list[int]:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is compared. Raises ValueError if it cannot be."""
+    """The arguments of `ablate`, and how to make each run. Raises ValueError for invalid ones."""
 
     schedules: Mapping[str, Schedule]
     averages: Mapping[str, Profile]
@@ -128,7 +129,7 @@ class _Plan:
 
     @property
     def _warmup(self) -> int:
-        """Of the refined schedule, in steps: that of the schedule that records."""
+        """The warm-up of the refined schedule, in steps: that of the schedule that records."""
         return self.schedules[self.refine_from].warmup_steps if self.refine_from else 0
 
     def steps(self, name: str) -> int:
@@ -136,12 +137,11 @@ class _Plan:
         return self.schedules[recorded or name].total_steps or 0
 
     def definition(self, name: str) -> dict[str, Any] | None:
-        """What has to be equal for outcomes to be comparable; None: not asked for."""
+        """What has to be equal for outcomes to be comparable; None for an unknown schedule."""
         return self._definitions.get(name)
 
     def is_left(self, name: str, seed: int, file: AblationFile) -> bool:
-        """Whether a run has to be made, or made again because it did not record norms that are
-        needed."""
+        """Whether a run is missing, or has to be repeated to record the norms for "refined"."""
         to_refine = name == self.refine_from and (REFINED, seed) not in file.outcomes
         return (name, seed) not in file.outcomes or (to_refine and not file.has_norms(name, seed))
 

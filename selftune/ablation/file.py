@@ -1,4 +1,4 @@
-"""Files of an ablation: outcomes, one JSON object per line, and recorded norms."""
+"""The folder of an ablation: outcomes as JSON lines, and recorded norms."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Outcome:
 
 @dataclass
 class AblationFile:
-    """The folder of an ablation; or none, and then nothing outlives the call.
+    """The outcomes and norms of an ablation, kept in a folder if there is one.
 
-    definition: of a schedule's name, what has to be equal for its outcomes to be comparable;
-        None for schedules that are not asked for.
-    Raises ValueError for outcomes of another definition, and while another call writes there.
+    definition: name of a schedule -> what has to be equal for its outcomes to be comparable; None
+        for an unknown schedule, whose outcomes are ignored.
+    Raises ValueError for outcomes with another definition, and while another call writes there.
     """
 
     folder: Path | None
@@ -64,7 +64,7 @@ class AblationFile:
     def append(self, outcome: Outcome) -> None:
         self.outcomes[outcome.schedule, outcome.seed] = outcome
         if self._file is not None:
-            # JSON has no nan and no infinity.
+            # JSON has neither nan nor infinity.
             metrics = {n: v if math.isfinite(v) else None for n, v in outcome.metrics.items()}
             line = {
                 "schedule": outcome.schedule,
@@ -91,7 +91,7 @@ class AblationFile:
         return _norms_path(self.folder, schedule, seed).exists()
 
     def norms(self, schedule: str, seed: int) -> NormLog:
-        """What the run of a schedule and a seed recorded."""
+        """The norms that the run of this schedule and seed recorded."""
         if (schedule, seed) not in self._norms:
             assert self.folder is not None, "norms are recorded before they are asked for"
             path = _norms_path(self.folder, schedule, seed)
@@ -106,13 +106,13 @@ class AblationFile:
             if not self._take(line, path):
                 raise ValueError(f"{path}, line {number} is not an outcome; remove it")
         if last and self._take(last, path):
-            self._file.write("\n")  # it is whole but for its end
+            self._file.write("\n")  # only the end of the line is missing
             self._file.flush()
         else:
             self._file.truncate(sum(len(line) + 1 for line in lines))
 
     def _take(self, line: bytes, path: Path) -> bool:
-        """Keep the outcome in a line, if its schedule is asked for; whether the line holds one."""
+        """Keep a line's outcome, if its schedule is known. Returns whether it is an outcome."""
         try:
             data = json.loads(line)
             metrics = {n: math.nan if v is None else float(v) for n, v in data["metrics"].items()}
@@ -129,7 +129,7 @@ class AblationFile:
                 f"{_first_difference(before, now)}; choose another out="
             )
         if now is not None:
-            # A later line is of a run that was made again, to record its norms.
+            # A later line replaces an earlier one: the run was repeated to record its norms.
             self.outcomes[outcome.schedule, outcome.seed] = outcome
         return True
 
@@ -139,8 +139,8 @@ def _norms_path(folder: Path, schedule: str, seed: int) -> Path:
 
 
 def _lock(file: TextIO, path: Path) -> None:
-    """One writer at a time, until it closes the file or its process is gone."""
-    if sys.platform == "win32":  # which has no such locks
+    """Lock the file for one writer, until it closes the file or its process ends."""
+    if sys.platform == "win32":  # has no fcntl
         return
     import fcntl
 

@@ -1,4 +1,4 @@
-"""Differences between runs with equal seeds, and how far they can be believed."""
+"""Paired differences between runs with equal seeds, and their confidence intervals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Difference:
 
     @staticmethod
     def of(ones: Sequence[float], others: Sequence[float]) -> Difference:
-        """Of one - other, pair by pair; the two runs of a pair have the same seed."""
+        """The mean of one - other over pairs of runs with the same seed."""
         differences = [one - other for one, other in zip(ones, others, strict=True)]
         if not differences:
             raise ValueError("a difference needs at least one pair of runs, got none")
@@ -37,13 +37,12 @@ class Difference:
 
     @staticmethod
     def of_finite(ones: Sequence[float], others: Sequence[float]) -> Difference | None:
-        """The same; None where a run of either failed, as leaving out failed seeds would flatter
-        it."""
+        """`of`, or None if any run failed, as leaving out failed seeds would flatter a method."""
         return Difference.of(ones, others) if all(map(math.isfinite, (*ones, *others))) else None
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """Whether zero lies outside the interval."""
         return abs(self.mean) > self.margin
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""The picture of an ablation: every cell's difference from the first. Needs matplotlib."""
+"""The figure of an ablation, by matplotlib: each cell's difference from the first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def ablation_picture(ablation: Ablation) -> Figure:
-    """Every cell's difference from the first: interval, mean, and the seeds as dots."""
+    """Plot each cell's difference from the first: confidence interval, mean, and seeds as dots."""
     require_matplotlib()
     from matplotlib.figure import Figure
 
@@ -42,5 +42,5 @@ def ablation_picture(ablation: Ablation) -> Figure:
 
 
 def _label(cell: Cell) -> str:
-    # Between dollar signs matplotlib reads formulas.
+    # matplotlib reads text between dollar signs as a formula.
     return f"{shown(cell.schedule)}/{shown(cell.average)}".replace("$", r"\$")

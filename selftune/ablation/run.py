@@ -1,4 +1,4 @@
-"""Run: what `ablate` gives to a training function."""
+"""Run: the argument with which `ablate` calls a training function."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 
-# Here the two packages meet: schedules and averages are judged together.
 from selftune.averaging import Profile, WeightAverage
 from selftune.refinement.recorder import GradientNorms
 from selftune.schedules.lr_scheduler import ScheduleLR
@@ -19,11 +18,11 @@ NONE = "none"  # the name of the last weights, among averages
 
 
 class Run:
-    """One run of a training function: its schedule and seed, with averages and recorders beside it.
+    """One run of a training function: its schedule and seed, its averages and recorder.
 
-    schedule: multipliers of the learning rate, for as many steps as are to be made.
-    seed: for the model, the order of the data, and all else that is random.
-    That they were asked for is noticed.
+    schedule: the schedule to follow, over the number of steps to make.
+    seed: for the model, the order of the data, and all other randomness.
+    `ablate` checks that both were read.
     """
 
     def __init__(
@@ -38,7 +37,7 @@ class Run:
         self._model: nn.Module | None = None
         self._averages: dict[str, WeightAverage] = {}
         self._scheduler: ScheduleLR | None = None
-        self._optimizer_steps = 0  # calls, also of steps that were skipped
+        self._optimizer_steps = 0  # calls of step(), including steps that were skipped
 
     @property
     def schedule(self) -> Schedule:
@@ -51,9 +50,9 @@ class Run:
         return self._seed
 
     def start(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> ScheduleLR:
-        """Put the schedule to work, and let the averages follow the optimizer.
+        """Attach the averages and the recorder to the optimizer, and return its scheduler.
 
-        Call `step()` of what it returns after each step of the optimizer.
+        Call the scheduler's `step()` after each step of the optimizer.
         """
         if self._model is not None:
             raise RuntimeError("start() was called before: it serves one model and one optimizer")
@@ -87,14 +86,14 @@ class Run:
         return metrics
 
     def require_whole(self) -> None:
-        """Raise ValueError if the schedule was not followed from its first step to its last."""
+        """Raise ValueError unless the schedule was followed from its first step to its last."""
         if self._scheduler is None:
             if not self.schedule_was_read:
                 raise ValueError(
                     "train must call run.start(model, optimizer), or follow run.schedule: it did "
                     "neither, and trained with every schedule alike"
                 )
-            return  # nothing else is known of the run
+            return  # train applies the schedule itself, which cannot be checked
         made, wanted = self._scheduler.last_epoch, self.total_steps
         if made == 0:
             raise ValueError(

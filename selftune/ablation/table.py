@@ -1,4 +1,4 @@
-"""The table of an ablation: every cell against the first, seed by seed."""
+"""The table of an ablation: each cell compared with the first, seed by seed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ HEAD = ("schedule", "average", "metric", "difference", "", "steps")
 
 @dataclass(frozen=True)
 class Cell:
-    """One schedule, judged at one average.
+    """The results of one schedule at one average.
 
-    values: the metric, seed by seed; nan where the run diverged.
-    difference: from the first cell of the table, seed by seed; None for that cell itself, and
-        where a run of either diverged.
-    steps: of one run; to_record: of the run before it that recorded its norms.
+    values: the metric for each seed; nan where the run diverged.
+    difference: from the first cell of the table, paired by seed; None for that cell itself, and
+        if a run of either diverged.
+    steps: number of steps of a run.
+    to_record: number of steps of the earlier run that recorded the norms for this schedule, or 0.
     """
 
     schedule: str
@@ -43,7 +44,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Ablation:
-    """All cells of an ablation. `str` gives a table, `markdown` and `picture` what they say."""
+    """All cells of an ablation. `str` gives it as a text table."""
 
     cells: tuple[Cell, ...]
     seeds: tuple[int, ...]
@@ -56,7 +57,11 @@ class Ablation:
         to_record: Mapping[str, int],
         higher_is_better: bool,
     ) -> Ablation:
-        """steps: of a run, by schedule; to_record: of a schedule's recording run, if it has one."""
+        """Collect outcomes into cells.
+
+        steps: number of steps of a run, by schedule.
+        to_record: the same for a schedule's recording run, if it has one.
+        """
         values = {
             (name, average): tuple(o.metrics[average] for o in outcomes if o.schedule == name)
             for name in steps
@@ -85,20 +90,20 @@ class Ablation:
         raise ValueError(f"no cell {schedule}/{average}; there are {names}")
 
     def verdict(self, cell: Cell) -> str:
-        """ "better", "worse", or nothing where the interval holds zero."""
+        """ "better", "worse", or "" if the interval contains zero."""
         if cell.difference is None or not cell.difference.clear:
             return ""
         return "better" if (cell.difference.mean > 0) == self.higher_is_better else "worse"
 
     def rows(self, name_as: Callable[[str], str] = shown) -> list[tuple[str, ...]]:
-        """The table's texts, under HEAD. name_as: how names are written."""
+        """The texts of the table's rows, below HEAD. name_as: escapes names."""
         rows = []
         for cell in self.cells:
             mean = finite_mean(cell.values)
             metric = "-" if math.isnan(mean) else f"{mean:.5g}"
             metric += f" ({cell.diverged} diverged)" if cell.diverged else ""
             difference = "" if cell.difference is None else str(cell.difference)
-            # Both ways to count: the recording run is free where it was wanted anyway.
+            # The recording run is shown apart, as it may have been needed anyway.
             steps = f"{cell.steps}" + (f" (+{cell.to_record})" if cell.to_record else "")
             name = (name_as(cell.schedule), name_as(cell.average))
             rows.append((*name, metric, difference, self.verdict(cell), steps))
@@ -136,13 +141,13 @@ class Ablation:
         return "\n".join([*lines, "", self.caption()])
 
     def picture(self) -> Figure:
-        """Differences with their intervals, and the seeds' own. Needs matplotlib."""
+        """A figure of the differences with their intervals. Needs matplotlib."""
         from selftune.ablation.picture import ablation_picture
 
         return ablation_picture(self)
 
     def save(self, folder: Path) -> None:
-        """Write table.md into the folder, and picture.png where matplotlib is installed."""
+        """Write table.md into the folder, and picture.png if matplotlib is installed."""
         (folder / "table.md").write_text(self.markdown() + "\n", encoding="utf-8")
         try:
             figure = self.picture()

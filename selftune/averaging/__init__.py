@@ -1,4 +1,4 @@
-"""Weights to judge a model by: averages, and the statistics that belong to them."""
+"""Weight averages to evaluate a model at, and BatchNorm statistics that belong to them."""
 
 from selftune.averaging.batch_norm import recalibrate_batch_norm as recalibrate_batch_norm
 from selftune.averaging.from_schedule import FromSchedule as FromSchedule

@@ -1,4 +1,4 @@
-"""The tensors in which an average lives."""
+"""The tensors of an average: folding weights in, and swapping with the model's."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from selftune.averaging.profiles import Moment, Profile
 from selftune.dtensor import own_part
 from selftune.tensor_list import TensorList
 
-# Weights of another type than the average's are converted; so many elements at a time, or one
+# Weights of another dtype than the average's are converted in parts of so many elements, or one
 # larger tensor.
 CHUNK = 2**22
 
 
 class Memory:
-    """What a profile keeps of every tensor: its means, and snapshots if it wants them.
+    """What a profile keeps of each tensor: one or more means, and perhaps snapshots.
 
-    places: where the averaged tensors are, by name.
-    offload: keep it all on the CPU.
+    places: the model's tensors that are averaged, by name.
+    offload: keep the average on the CPU.
     """
 
     def __init__(self, profile: Profile, places: dict[str, Place], offload: bool) -> None:
         self._profile, self._places = profile, places
         self._offload = Offload() if offload else None
-        self._swapped: dict[str, Tensor] = {}  # while exchanged: where the average is instead
+        self._swapped: dict[str, Tensor] = {}  # inside `exchanged`: the tensors with the average
         self._kept = {name: self._new(place.tensor) for name, place in places.items()}
         self._parts = [
             _Part(
@@ -44,7 +44,7 @@ class Memory:
         ]
 
     def fold(self, at: Moment) -> None:
-        """Take the present weights into the average."""
+        """Fold the present weights into the average."""
         weights = [part.weights() for part in self._parts]
         if self._offload is None:
             self._fold(weights, at)
@@ -52,12 +52,12 @@ class Memory:
             self._offload.send(weights, lambda staged: self._fold(staged, at))
 
     def hold(self) -> None:
-        """To be called before the weights are next written, after `fold`."""
+        """Call this after `fold`, before the weights are written again."""
         if self._offload is not None:
             self._offload.hold()
 
     def wait(self) -> None:
-        """Return when all weights are folded in."""
+        """Wait until all weights are folded in."""
         if self._offload is not None:
             self._offload.wait()
 
@@ -67,11 +67,11 @@ class Memory:
 
     @contextmanager
     def exchanged(self, theirs: dict[str, Place]) -> Iterator[None]:
-        """Inside, these tensors hold the average, in their own memory."""
+        """Inside, the model's tensors hold the average, in their own memory."""
         with ExitStack() as restore:
             for name, place in theirs.items():
                 tensor, mean = local(place.tensor), local(self._kept[name]["mean"])
-                # Of buffers the model may write in evaluation, the average stays out of reach.
+                # Buffers get a copy, as the model may write to them during evaluation.
                 if tensor.dtype == mean.dtype and isinstance(place.tensor, nn.Parameter):
                     _trade(tensor, mean)
                     restore.callback(_trade, tensor, mean)
@@ -87,7 +87,7 @@ class Memory:
             local(place.tensor).copy_(local(self._kept[name]["mean"]))
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """All that is kept, by name, for a checkpoint. While exchanged, the average is a copy."""
+        """All that is kept, by name, for a checkpoint; inside `exchanged` the average is copied."""
         swapped = {
             name: {"mean": tensor.detach().clone()} for name, tensor in self._swapped.items()
         }
@@ -95,7 +95,7 @@ class Memory:
 
     @torch.no_grad()
     def load(self, tensors: dict[str, dict[str, Tensor]]) -> None:
-        """Take over what another one kept. Raises ValueError, and changes nothing, if unlike."""
+        """Load from a checkpoint. Raises ValueError, and changes nothing, if shapes differ."""
         saved, mine = _shapes(tensors), _shapes(self._kept)
         if saved != mine:
             unlike = min(
@@ -114,7 +114,7 @@ class Memory:
             self._profile.fold(part.kept, now, at)
 
     def _new(self, tensor: Tensor) -> dict[str, Tensor]:
-        # A mean in bfloat16 would not move: its steps are smaller than the rounding.
+        # At least float32: in bfloat16 the steps of a mean would be smaller than its rounding.
         wide = torch.promote_types(tensor.dtype, torch.float32)
         types = dict.fromkeys(self._profile.means(), wide)
         types |= dict.fromkeys(self._profile.snapshots(), tensor.dtype)
@@ -124,7 +124,7 @@ class Memory:
 
 
 class _Part:
-    """Tensors of one device and dtype that are folded in together."""
+    """Tensors of one device and dtype that are folded in by the same calls."""
 
     def __init__(self, places: list[Place], kept: dict[str, TensorList]) -> None:
         self.places, self.kept = places, kept
@@ -134,7 +134,7 @@ class _Part:
 
 
 def _alike(places: dict[str, Place]) -> list[list[str]]:
-    """The names by device and dtype, at most CHUNK elements or one tensor together."""
+    """The names in parts of one device and dtype, each of at most CHUNK elements or one tensor."""
     parts: list[list[str]] = []
     room: dict[Any, int] = {}  # in the last part of each kind
     last: dict[Any, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Running statistics that belong to the weights a model is judged at."""
+"""Recomputation of BatchNorm's running statistics for averaged or evaluation weights."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def recalibrate_batch_norm(
     batches: Iterable[Any],
     forward: Callable[[nn.Module, Any], Any] | None = None,
 ) -> None:
-    """Estimate the running statistics of every BatchNorm anew, at the present weights.
+    """Recompute the running statistics of every BatchNorm at the present weights.
 
     Each statistic becomes its mean over the batches. Only the BatchNorms run in training mode:
     dropout stays off. Modes and momenta are restored, also after an error; without any
-    BatchNorm nothing runs. InstanceNorms that track statistics are treated alike.
+    BatchNorm nothing runs. InstanceNorms that track statistics are treated in the same way.
 
     batches: a few training batches, each passed to `forward`; one pass, in order.
     forward: (model, batch) -> anything; `model(batch)` if None.
-    Raises ValueError when `batches` is empty, and then leaves the model alone.
+    Raises ValueError, and changes nothing, if `batches` is empty.
     """
     norms = [m for m in model.modules() if isinstance(m, _NormBase) and m.track_running_stats]
     if not norms:
@@ -46,7 +46,7 @@ def recalibrate_batch_norm(
             norm.train()
         for count, batch in enumerate(chain([first], batches), start=1):
             for norm in norms:
-                if isinstance(norm, _InstanceNorm):  # it has no plain mean
+                if isinstance(norm, _InstanceNorm):  # it does not support momentum=None
                     norm.momentum = 1 / count
             _ = model(batch) if forward is None else forward(model, batch)
     finally:

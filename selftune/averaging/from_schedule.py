@@ -1,4 +1,4 @@
-"""The average that stands for a decay of the learning rate."""
+"""FromSchedule: the average at a constant learning rate that corresponds to a given decay."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from selftune.averaging.profiles import Length, Profile, Weighted
 
 @dataclass(frozen=True)
 class FromSchedule(Weighted):
-    """Train at the peak learning rate, judge this average: it stands for a decay.
+    """An average for a run that stays at the peak learning rate, in place of a schedule's decay.
 
-    With gradients held fixed, the last iterate under multipliers w of the peak learning rate
-    is the sum of (w[t - 1] - w[t]) x[t] over the iterates x of a run that stays at its peak.
+    For fixed gradients, the last iterate of a run with the multipliers w equals the sum of
+    (w[t - 1] - w[t]) x[t] over the iterates x of a run that stays at the peak.
     Tian et al., WSM: Decay-Free Learning Rate Schedule via Checkpoint Merging, 2025.
     https://arxiv.org/abs/2507.17634
-    schedule: step -> multiplier. A warm-up in it is left to the optimizer; it may not rise again
-        after its peak.
-    total_steps: that of the schedule if None. In mid-run the average is that of the part of
-        the decay that is over, and empty before the decay begins.
+
+    schedule: step -> multiplier. It may not rise again after its peak. If it has a warm-up, train
+        with that warm-up too.
+    total_steps: by default that of the schedule. In mid-run the average is that of the decay so
+        far, and empty before the decay begins.
     """
 
     schedule: Callable[[int], float]
@@ -51,7 +52,7 @@ class FromSchedule(Weighted):
 
     def describe(self) -> dict[str, Any]:
         assert self.total_steps is not None
-        # A selftune Schedule says exactly what it is; of another function, samples have to do.
+        # A Schedule can be saved exactly; for any other function we save samples.
         to_dict = getattr(self.schedule, "to_dict", None)
         if to_dict is not None:
             return {**super().describe(), "schedule": to_dict()}

@@ -1,4 +1,4 @@
-"""Latest weight averaging: the uniform mean of the last snapshots."""
+"""LAWA, latest weight averaging: the uniform mean of the last snapshots."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ class LAWA(Profile):
 
     Kaddour, Stop Wasting My Time! Saving Days of ImageNet and BERT Training with Latest Weight
     Averaging, 2022. https://arxiv.org/abs/2209.14981
-    k, every: k snapshots, `every` steps apart. The defaults are those with which the authors of
-        When, Where and Why to Average Weights?, 2025, ran AlgoPerf's workloads best.
-    Kept: k words in the tensors' own type, and the running mean.
+    k, every: the number of snapshots, and the steps between two (int: steps; float: a fraction of
+        the run). The defaults are those that did best on AlgoPerf's workloads in Ajroldi et al.,
+        When, Where and Why to Average Weights?, 2025. https://arxiv.org/abs/2502.06761
+    Memory: k words per parameter in the parameters' own dtype, and 1 word for the mean.
     """
 
     k: int = 10
@@ -36,17 +37,17 @@ class LAWA(Profile):
         else:
             mean.add_(weights, alpha=1 / self.k).add_(oldest, alpha=-1 / self.k)
         oldest.copy_(weights)
-        if slot == self.k - 1:  # afresh once per round, so that rounding does not pile up
+        if slot == self.k - 1:  # once per round, so that rounding errors do not accumulate
             for i in range(self.k):
                 mean.lerp_(kept[f"snapshot{i}"], 1 / (i + 1))
 
 
 @dataclass(frozen=True)
 class BlockLAWA(Profile):
-    """The mean of the last k to 2 k - 1 snapshots, in two words whatever k is.
+    """The mean of the last k to 2 k - 1 snapshots, in 2 words per parameter for any k.
 
-    Those are the last full block of k and what came since, each counting once. Means by blocks are
-    from Hägele et al., Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations,
+    These are the last full block of k snapshots and those since. Block means are from Hägele et
+    al., Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations,
     2024. https://arxiv.org/abs/2405.18392
     """
 

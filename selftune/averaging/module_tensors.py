@@ -1,4 +1,4 @@
-"""A model's tensors under names that no wrapper changes."""
+"""A model's parameters and buffers, under names that do not depend on its wrappers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from selftune.dtensor import own_part
 
-# What torch.compile and activation checkpointing call the module they wrap.
+# Names under which torch.compile and activation checkpointing keep the module that they wrap.
 WRAPPED = ("_orig_mod", "_checkpoint_wrapped_module")
 
 
 class Place(NamedTuple):
-    """A tensor by its module and attribute, as the tensor itself may be replaced."""
+    """A parameter or buffer by its module's dict and key there, as the tensor may be replaced."""
 
     tensors: dict[str, Any]
     key: str
@@ -47,7 +47,7 @@ def buffers(model: nn.Module) -> dict[str, Place]:
 
 @contextmanager
 def buffers_restored(model: nn.Module) -> Iterator[None]:
-    """Afterwards the buffers are the tensors they were, with the values that they had."""
+    """Restore the model's buffers after the block, both the tensor objects and their values."""
     held = [(place, place.tensor, place.tensor.clone()) for place in buffers(model).values()]
     try:
         yield
@@ -69,20 +69,22 @@ def innermost(module: nn.Module) -> nn.Module:
 
 
 def gathering(model: nn.Module) -> list[Any]:
-    """The modules of `fully_shard`, which hold whole parameters between a forward pass and the end
-    of its backward pass, or, without a backward pass, until they are told to `reshard`.
+    """The modules of `fully_shard`.
+
+    From a forward pass on they hold full parameters, until the end of the backward pass or, if
+    there is none, until `reshard` is called.
     """
     return [module for module in model.modules() if hasattr(type(module), "reshard")]
 
 
 def reshard(modules: list[Any]) -> None:
-    """Put back the parts of parameters: it is the parts that an average reads and writes."""
+    """Replace full parameters by their shards, which are what an average reads and writes."""
     for module in modules:
         module.reshard()
 
 
 def local(tensor: Tensor) -> Tensor:
-    """The memory behind a tensor, as real numbers without gradients."""
+    """The local tensor, detached, with complex numbers viewed as real."""
     tensor = own_part(tensor.detach())
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 

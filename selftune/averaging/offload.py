@@ -1,4 +1,4 @@
-"""Averages kept on the CPU: weights are carried there, and folded in, while training goes on."""
+"""Offload of averages to the CPU: weights are copied and folded in while training goes on."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from selftune.tensor_list import TensorList
 
 
 class Offload:
-    """Carries weights to the CPU and folds them in on a thread of its own.
+    """Copies weights to the CPU and folds them in on another thread.
 
-    From an accelerator the copies run on a stream of their own into page-locked memory; only
-    what next writes the weights has to wait for them (`hold`), and the host never does. From
-    the CPU itself the copy is done at once. The staging memory is one word per parameter.
+    From an accelerator the copies run on their own stream into pinned memory. Only the next write
+    to the weights has to wait for them (`hold`); the host never waits. On the CPU itself the copy
+    is made at once. The staging memory takes one word per parameter.
 
-    The part for accelerators is written for any device of `torch.accelerator`; the tests run on
-    the CPU, so it has not been run.
+    The code for accelerators is written for any device of `torch.accelerator`, but the tests run
+    on the CPU only.
     """
 
     def __init__(self) -> None:
@@ -29,11 +29,11 @@ class Offload:
         self._copied: dict[torch.device, torch.Event] = {}
 
     def send(self, parts: Sequence[TensorList], fold: Callable[[list[TensorList]], None]) -> None:
-        """Copy the weights and have `fold` called with the copies, soon, on the other thread.
+        """Copy the weights, and call `fold` with the copies on the other thread.
 
         Each part's tensors are of one device and dtype.
         """
-        self.wait()  # the staging memory is free again
+        self.wait()  # until the staging memory is free
         if not self._staged:
             self._staged = [_staging(part) for part in parts]
         for part, staged in zip(parts, self._staged, strict=True):
@@ -54,13 +54,13 @@ class Offload:
         self._work = self._thread.submit(work)
 
     def hold(self) -> None:
-        """Let the devices' coming work wait for the copies: it may write the weights."""
+        """Make the devices' next operations, which may write the weights, wait for the copies."""
         for device, event in self._copied.items():
             torch.accelerator.current_stream(device).wait_event(event)
         self._copied.clear()
 
     def wait(self) -> None:
-        """Return when everything sent is folded in. Raises what `fold` raised."""
+        """Wait until everything sent is folded in. Raises what `fold` raised."""
         work, self._work = self._work, None
         if work is not None:
             work.result()
@@ -78,7 +78,7 @@ class Offload:
 
 
 def _staging(part: TensorList) -> TensorList:
-    """Memory on the CPU for tensors like these; page-locked if they live elsewhere."""
+    """CPU memory for copies of these tensors; pinned if they are on an accelerator."""
     first = part.tensors[0]
     sizes = [tensor.numel() for tensor in part]
     flat = torch.empty(sum(sizes), dtype=first.dtype, pin_memory=first.device.type != "cpu")

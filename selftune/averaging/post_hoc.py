@@ -1,4 +1,4 @@
-"""Averages of another width, made after the run from snapshots of two.
+"""Post-hoc EMA: averages of any width, synthesized after the run from snapshots of two widths.
 
 Karras et al., Analyzing and Improving the Training Dynamics of Diffusion Models, 2024, section 3.
 https://arxiv.org/abs/2312.02696
@@ -21,12 +21,12 @@ from selftune.averaging.weight_average import WeightAverage
 from selftune.dtensor import whole
 from selftune.tensor_list import TensorList
 
-# A synthesis further than this from what was asked for is reported.
+# A synthesis whose relative error is larger than this warns.
 TOLERANCE = 0.05
 
 
 class SnapshotStore:
-    """A folder of snapshots of `PowerEMA` averages, from which others are synthesized.
+    """A folder of snapshots of `PowerEMA` averages, from which other widths are synthesized.
 
         narrow = WeightAverage(model, PowerEMA(0.05))
         wide = WeightAverage(model, PowerEMA(0.10))
@@ -35,8 +35,8 @@ class SnapshotStore:
         ...                                      # and after it:
         weights = store.synthesize(0.15)
 
-    Snapshots are whole and float32, written at once or not at all; in a distributed run by rank 0.
-    A folder is for one run: snapshots of another one in it would be mixed in.
+    Snapshots are full float32 weights and written atomically; in a distributed run by rank 0. Use
+    a folder for one run only, as all snapshots in it are combined.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -44,10 +44,10 @@ class SnapshotStore:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, average: WeightAverage) -> None:
-        """Save the average as it is now. Every rank of a distributed run has to call this.
+        """Save the present average. Every rank of a distributed run has to call this.
 
-        Later snapshots of the same width are dropped: the run was resumed from an older checkpoint,
-        and they are of the branch that was lost.
+        Snapshots of the same width at later steps are deleted: they remain from before the run was
+        resumed from an earlier checkpoint.
         """
         profile = average.profile
         if not isinstance(profile, PowerEMA) or profile.start != 0:
@@ -68,8 +68,8 @@ class SnapshotStore:
     def synthesize(self, sigma_rel: float, step: int | None = None) -> dict[str, Tensor]:
         """The weights that `PowerEMA(sigma_rel)` would have had after `step`, by name.
 
-        step: the last one with a snapshot if None. Later snapshots are not used.
-        Warns where the snapshots cannot stand for this width.
+        step: by default the last one with a snapshot. Later snapshots are not used.
+        Warns if the snapshots cannot approximate this width well.
         """
         snapshots = [_read(path) for path in sorted(self.folder.glob("*.pt"))]
         if step is not None:
@@ -99,12 +99,12 @@ class SnapshotStore:
 def mixture(
     snapshots: Sequence[tuple[int, float]], target: tuple[int, float]
 ) -> tuple[np.ndarray, float]:
-    """Coefficients with which averages add up to another, and how far off that is.
+    """The linear combination of averages that is closest to another, and its relative error.
 
-    snapshots, target: (step, sigma_rel) of power-function averages. Least squares between the
-    weights as functions of time. The paper leaves the sum of the coefficients free; here it is
-    1, so that weights which never moved come out as they are.
-    The error is the distance over the norm of the target's function.
+    snapshots, target: (step, sigma_rel) of power-function averages.
+    This is the least-squares fit between their weights as functions of time. The paper leaves the
+    sum of the coefficients free; here it is 1, so that parameters which never change are preserved.
+    The error is the L2 distance over the L2 norm of the target's function.
     """
     steps = np.array([step for step, _ in snapshots], dtype=float)
     gammas = np.array([PowerEMA(sigma_rel).gamma for _, sigma_rel in snapshots])
@@ -112,7 +112,7 @@ def mixture(
     products = _inner(steps[:, None], gammas[:, None], steps, gammas)
     with_target = _inner(steps, gammas, at, gamma)
     own = float(_inner(at, gamma, at, gamma))
-    scale = products.diagonal() ** -0.5  # scaled to norm 1, as early snapshots are tall
+    scale = products.diagonal() ** -0.5  # to norm 1, as early snapshots are narrow and high
     gram = scale[:, None] * products * scale
     bordered = np.block([[gram, scale[:, None]], [scale[None], np.zeros((1, 1))]])
     solution = np.linalg.lstsq(bordered, np.append(scale * with_target, 1), rcond=None)[0]

@@ -1,4 +1,4 @@
-"""Profiles: which iterates an average holds, and how much each counts."""
+"""Profiles: which iterates an average contains, and with what weights."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ Length = int | float  # an int: optimizer steps; a float: a fraction of the run
 
 @dataclass(frozen=True)
 class Moment:
-    """When weights are folded in. Steps are counted from the profile's start."""
+    """The time at which weights are folded into an average, counted from the profile's start."""
 
     step: int
-    previous: int  # the step of the fold before; 0 at the first
-    folds: int  # how many there were before
+    previous: int  # the step of the previous fold; 0 at the first
+    folds: int  # number of previous folds
 
 
 @dataclass(frozen=True)
 class Profile(ABC):
-    """What to average; `WeightAverage` does it.
+    """Base class of profiles, which say what to average; `WeightAverage` does it.
 
-    every: the weights after every so many steps are folded in; the steps between them count
-        through the later of the two.
-    start: steps at the beginning that do not count.
+    every: steps between two folds. The weights at a fold stand for all steps since the last one.
+    start: number of steps at the beginning that are left out.
     Lengths are ints, in steps, or floats in (0, 1], fractions of the run.
     """
 
@@ -54,21 +53,21 @@ class Profile(ABC):
         return ("every", "start")
 
     def means(self) -> tuple[str, ...]:
-        """What is kept per tensor in float32 or wider; "mean" is the average."""
+        """Names of the means kept for each tensor, in float32 or wider; "mean" is the average."""
         return ("mean",)
 
     def snapshots(self) -> tuple[str, ...]:
-        """What is kept per tensor in the tensor's own type: past weights."""
+        """Names of the past weights kept for each tensor, in its own dtype."""
         return ()
 
     @abstractmethod
     def fold(self, kept: dict[str, TensorList], weights: TensorList, at: Moment) -> None:
-        """Take the weights into the average."""
+        """Fold the weights into the average."""
 
     def in_steps(self, total_steps: int | None) -> Profile:
-        """The same with all lengths in steps, those of a run of `total_steps`.
+        """The same profile with all lengths in steps, for a run of `total_steps`.
 
-        Raises ValueError where a length needs `total_steps`, or nothing of the run would count.
+        Raises ValueError if a length needs `total_steps`, or if no weights would be folded in.
         """
         if total_steps is not None and total_steps < 1:
             raise ValueError(f"total_steps must be at least 1, got {total_steps}")
@@ -92,20 +91,20 @@ class Profile(ABC):
         return profile
 
     def describe(self) -> dict[str, Any]:
-        """The profile as numbers, to be saved and compared."""
+        """The profile's options as a dict, to be saved and compared."""
         options = {f.name: getattr(self, f.name) for f in fields(self)}
         return {"kind": type(self).__name__, **options}
 
 
 class Weighted(Profile):
-    """A profile that gives every step a fixed mass; kept as one running mean, 1 word."""
+    """A profile with a weight for each step; kept as one running mean, 1 word per parameter."""
 
     @abstractmethod
     def retained(self, previous: int, step: int) -> float:
-        """The mass of all steps up to `previous` over that of all steps up to `step`.
+        """The sum of the weights of all steps up to `previous`, over that up to `step`.
 
-        Such ratios multiply up, retained(r, s) retained(s, t) = retained(r, t): whatever
-        `every` is, the weights folded in at t have the mass of all steps since the fold before.
+        These ratios are multiplicative: retained(r, s) retained(s, t) = retained(r, t). So for any
+        `every`, a fold counts with the sum of the weights of all steps since the previous fold.
         """
 
     def fold(self, kept: dict[str, TensorList], weights: TensorList, at: Moment) -> None:
@@ -114,12 +113,12 @@ class Weighted(Profile):
 
 @dataclass(frozen=True)
 class EMA(Weighted):
-    """Exponential moving average, debiased: exactly the weighted mean of what it has seen.
+    """Exponential moving average, debiased: its weights add up to 1 from the first step on.
 
-    half_life: after so many steps the weight of an iterate has halved.
-    horizon: or the length of the uniform window with the same mean age and the same sum of
-        squared weights; the decay per step is (horizon - 1) / (horizon + 1).
-    The default is a horizon of 0.01, 1 % of the run: the length that served best in
+    half_life: the number of steps after which the weight of an iterate has halved.
+    horizon: alternatively, the length of the uniform window with the same mean age and the same
+        sum of squared weights; the decay per step is (horizon - 1) / (horizon + 1).
+    The default is a horizon of 0.01, 1 % of the run: the length that did best in
     Ajroldi et al., When, Where and Why to Average Weights?, 2025. https://arxiv.org/abs/2502.06761
     """
 
@@ -154,17 +153,20 @@ class EMA(Weighted):
             assert self.half_life is not None
             rate = math.log(2) / self.half_life
         elif self.horizon <= 1:
-            return 0.0  # a window of one step is the last iterate
+            return 0.0  # a window of one step is just the last iterate
         else:
             rate = math.log((self.horizon + 1) / (self.horizon - 1))
-        # The sum of b^(step - i) over i = 1, ..., previous, over that up to step.
+        # sum of b^(step - i) over i = 1, ..., previous, divided by the same sum up to step
         decay = math.exp(-rate * (step - previous))
         return decay * math.expm1(-rate * previous) / math.expm1(-rate * step)
 
 
 @dataclass(frozen=True)
 class Polyak(Weighted):
-    """The mean of all iterates. Polyak and Juditsky, 1992."""
+    """The uniform mean of all iterates.
+
+    Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging, 1992.
+    """
 
     def retained(self, previous: int, step: int) -> float:
         return previous / step
@@ -172,7 +174,7 @@ class Polyak(Weighted):
 
 @dataclass(frozen=True)
 class Tail(Weighted):
-    """The mean of the last iterates: half of the run unless `start` says otherwise.
+    """The uniform mean of the iterates after `start`, by default the second half of the run.
 
     Rakhlin et al., Making Gradient Descent Optimal for Strongly Convex Stochastic Optimization,
     2012 (suffix averaging). https://arxiv.org/abs/1109.5647
@@ -186,12 +188,12 @@ class Tail(Weighted):
 
 @dataclass(frozen=True)
 class Polynomial(Weighted):
-    """The weight of step t is about t^power, which forgets the beginning but has no length.
+    """Weights of about t^power for step t, which forget the beginning in runs of any length.
 
     Shamir and Zhang, Stochastic Gradient Descent for Non-smooth Optimization, 2013.
     https://arxiv.org/abs/1212.1824
-    The paper's running average has weights that agree for large t; those here, t^(power + 1)
-    - (t - 1)^(power + 1), add up over the steps between two folds.
+    Here the weights are t^(power + 1) - (t - 1)^(power + 1), whose sum over the steps between two
+    folds has a closed form. They agree with the paper's for large t.
     """
 
     power: float
@@ -206,13 +208,13 @@ class Polynomial(Weighted):
 
 @dataclass(frozen=True)
 class PowerEMA(Weighted):
-    """A power-function average, whose width is a fraction of the run so far.
+    """The power-function EMA of EDM2, whose width is a fraction of the run so far.
 
     Karras et al., Analyzing and Improving the Training Dynamics of Diffusion Models, 2024,
     section 3. https://arxiv.org/abs/2312.02696
-    sigma_rel: the standard deviation of the averaged time over the time. Weights go as
-        t^gamma, and the mean averaged time is (gamma + 1) / (gamma + 2) of the present one.
-    Snapshots of two widths make any other after the run: see `SnapshotStore`.
+    sigma_rel: the width: the standard deviation of t under the weights t^gamma, over the present
+        t. The mean of t under them is (gamma + 1) / (gamma + 2) of the present t.
+    From snapshots of two widths, averages of other widths can be made later: see `SnapshotStore`.
     """
 
     sigma_rel: float = 0.1

@@ -1,4 +1,4 @@
-"""WeightAverage: keeps an average of a model's weights, and puts it in their place when asked."""
+"""WeightAverage: an average of a model's weights during training, and swapping it in."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from selftune.dtensor import own_part
 from selftune.step_hooks import Following, innermost_optimizer
 from selftune.swapped_parameters import swapped
 
-# Models that hold an average at the moment.
+# Models that currently hold an average.
 _in_swap: WeakSet[nn.Module] = WeakSet()
 
 
@@ -40,16 +40,16 @@ class WeightAverage:
         with average.swap(model):
             evaluate(model)
 
-    profile: which iterates, and how much each counts.
-    total_steps: the length of the run; needed where the profile has lengths in fractions.
-    include: (name, parameter) -> bool; a parameter it refuses is left alone.
-    average_buffers: average floating-point buffers too; otherwise the model's present ones
-        serve. Others, such as counters, are never averaged.
+    profile: which iterates to average, and with what weights: EMA(), LAWA(), ...
+    total_steps: the length of the run; needed if the profile has lengths in fractions of it.
+    include: (name, parameter) -> bool; parameters for which it is False are not averaged.
+    average_buffers: average floating-point buffers too; otherwise the model keeps its present
+        ones. Other buffers, such as counters, are never averaged.
     offload: keep the average on the CPU and fold the weights in there, on another thread.
 
-    Averages are float32, or wider where the parameters are, and go by name: wrappers such as
-    torch.compile's and DistributedDataParallel make no difference. Sharded parameters have
-    sharded averages. Memory is taken when the first weights are folded in.
+    Averages are float32, or wider if the parameters are. Tensors are matched by name, without the
+    prefixes of wrappers such as torch.compile and DistributedDataParallel. Sharded parameters have
+    sharded averages. Memory is allocated at the first fold.
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class WeightAverage:
         if not isinstance(profile, Profile):
             raise ValueError(f"profile must be one such as EMA() or LAWA(), got {profile!r}")
         self.profile = profile.in_steps(total_steps)
-        self.steps = 0  # of the optimizer, so far
-        self.folds = 0  # after how many of them the weights were folded in
+        self.steps = 0  # optimizer steps so far
+        self.folds = 0  # number of times that the weights were folded in
         self._previous = 0  # the step of the last fold, counted from the profile's start
         self._model = innermost(model)
         self._places = {
@@ -88,12 +88,12 @@ class WeightAverage:
     # -- following a run ----------------------------------------------------------------------
 
     def attach(self, optimizer: torch.optim.Optimizer) -> Following:
-        """Update after every step that the optimizer makes; skipped ones do not count.
+        """Update the average after every step of the optimizer that was not skipped.
 
-        Of several optimizers that train one model, attach to the one that steps last: the weights
-        are taken after its steps, and only these count. What `accelerate` prepares is seen
-        through. Raises ValueError for an optimizer that holds none of the model's parameters, as
-        that of another model, or one of DeepSpeed, which holds copies: call `update()` there.
+        If several optimizers train one model, attach to the one that steps last: the weights after
+        its steps are averaged, and only its steps count. Optimizers may be wrapped by accelerate.
+        Raises ValueError for an optimizer that holds none of the model's parameters, such as
+        DeepSpeed's, which holds copies: call `update()` after each step instead.
 
         Returns a handle with `remove()`.
         """
@@ -124,7 +124,7 @@ class WeightAverage:
         return self._following
 
     def update(self) -> None:
-        """Count an optimizer step; fold the weights in if the profile wants those after it."""
+        """Count an optimizer step, and fold the weights in if the profile asks for this step."""
         if self._attached():
             raise RuntimeError("update() is called by the optimizer given to attach()")
         self._refuse_in_swap("update()", self._model)
@@ -163,7 +163,7 @@ class WeightAverage:
         return self._memory
 
     def _settle(self) -> None:
-        """Have all weights so far counted and folded in."""
+        """Wait until all steps so far are counted and all weights folded in."""
         if self._following is not None:
             self._following.settle()
         if self._memory is not None:
@@ -182,16 +182,15 @@ class WeightAverage:
         batches: Iterable[Any] | None = None,
         forward: Callable[[nn.Module, Any], Any] | None = None,
     ) -> Iterator[None]:
-        """Inside, the model has the averaged weights; afterwards its own again, to the bit.
+        """Swap the averaged weights into the model; afterwards restore its own bit for bit.
 
-        Addresses stay. Values are exchanged tensor by tensor, so there is no second model;
-        tensors of another type than their average (bfloat16) are put by. So do not train
-        inside: what changes the weights there changes the average. An optimizer of ours that
-        has evaluation weights of its own refuses train() and eval() there; call them before.
-        Buffers come back too.
-        Before the first weights are folded in, the model keeps its own, with a warning.
+        Values are exchanged tensor by tensor, in place, without a second copy of the model; only
+        tensors of another dtype than their average (bfloat16) are copied. So do not train inside,
+        as a change of the weights would change the average. A Schedule-Free optimizer raises if
+        its train() or eval() is called inside; call them before. Buffers are restored too.
+        Before the first fold the model keeps its own weights, with a warning.
 
-        batches, forward: as in `recalibrate_batch_norm`; inside, the BatchNorm statistics are
+        batches, forward: as in `recalibrate_batch_norm`: inside, the BatchNorm statistics are
             those of the averaged weights on these batches.
         """
         self._refuse_in_swap("swap()", model)
@@ -212,14 +211,14 @@ class WeightAverage:
             yield
 
     def copy_to(self, model: nn.Module) -> None:
-        """Give the model the averaged weights for good."""
+        """Copy the averaged weights into the model."""
         self._refuse_in_swap("copy_to()", model)
         theirs = self._matching("copy_to()", model)
         if not self._empty("copy_to()", stacklevel=3):
             self._allocated().copy_to(theirs)
 
     def weights(self) -> dict[str, Tensor]:
-        """A copy of the averaged weights, by name. Raises RuntimeError if there are none yet."""
+        """A copy of the averaged weights, by name. Raises RuntimeError before the first fold."""
         self._settle()
         if not self.folds:
             raise RuntimeError(self._nothing_yet())
@@ -227,7 +226,7 @@ class WeightAverage:
         return {name: mean.detach().clone() for name, mean in means.items()}
 
     def _matching(self, caller: str, model: nn.Module) -> dict[str, Place]:
-        """The model's tensors that go by the names of the averaged ones."""
+        """The model's tensors with the names of the averaged ones."""
         reshard(gathering(self._model))
         reshard(gathering(model))
         found = {**buffers(model), **parameters(model)}
@@ -254,7 +253,7 @@ class WeightAverage:
     # -- checkpoints --------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The average and how far it is. As in torch's optimizers, tensors are not copied."""
+        """The average and its counts. As in torch's optimizers, tensors are not copied."""
         self._settle()
         return {
             "profile": self.profile.describe(),
@@ -265,7 +264,7 @@ class WeightAverage:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a saved average. Raises ValueError, and changes nothing, if it is another."""
+        """Load a saved average. Raises ValueError, and changes nothing, if it does not fit."""
         self._refuse_in_swap("load_state_dict()", self._model)
         self._settle()
         found = state_dict.keys() if isinstance(state_dict, dict) else ()
@@ -285,7 +284,7 @@ class WeightAverage:
 
 
 def _unlike(profile: dict[str, Any], other: dict[str, Any]) -> str:
-    """The options of a profile which the other one has otherwise, or not; long ones cut."""
+    """The options of a profile that differ from those of the other; long values are cut."""
     texts = {k: repr(v) for k, v in profile.items() if k not in other or v != other[k]}
     return ", ".join(f"{k}={v if len(v) <= 80 else v[:77] + '...'}" for k, v in texts.items())
 

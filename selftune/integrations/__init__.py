@@ -1,6 +1,6 @@
-"""selftune in training frameworks: one module a framework, imported only when asked for.
+"""Integrations with training frameworks, one module for each, which is not imported by selftune.
 
     from selftune.integrations.transformers import SelfTuneCallback
 
-docs/frameworks.md says what to type in each framework, those without a module here included.
+docs/frameworks.md says what to type in each framework, also in those that need no module.
 """

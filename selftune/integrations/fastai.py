@@ -1,8 +1,8 @@
-"""selftune in fastai.
+"""Integration with fastai.
 
     learn = Learner(dls, model, opt_func=opt_func(SelfTune), cbs=SelfTuneCallback())
 
-Other arguments of the Learner are as ever.
+The Learner's other arguments stay as they are.
 """
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
@@ -24,17 +24,17 @@ with needed("fastai"):
 
 
 def opt_func(cls: type[Optimizer], **options: Any) -> partial[Any]:
-    """The `opt_func` of a Learner for an optimizer of selftune.
+    """The `opt_func` with which a Learner makes an optimizer of selftune.
 
-    lr is the optimizer's own default unless it is given: the Learner's is one for Adam. Where a
-    method has no momentum, that of `fit_one_cycle` changes nothing.
+    lr is the optimizer's own default unless it is given here, as the Learner's default is meant for
+    Adam. The momentum schedule of `fit_one_cycle` has no effect on a method without momentum.
     """
     lr = inspect.signature(cls).parameters["lr"].default
     return partial(_Wrapper, opt=cls, **{"lr": lr, **options})
 
 
 class _Wrapper(OptimWrapper):
-    """fastai's wrapper of a torch optimizer, whose `mom` may be one that nothing reads."""
+    """fastai's wrapper of a torch optimizer, which ignores `mom` if there is no momentum."""
 
     @property
     def hypers(self) -> list[dict[str, Any]]:
@@ -46,12 +46,12 @@ class _Wrapper(OptimWrapper):
 
 
 class SelfTuneCallback(Callback):
-    """The right weights validated and saved; `step_size` among the metrics of every epoch.
+    """Validates and saves the evaluation weights, and adds `step_size` to each epoch's metrics.
 
-    While the Learner fits, its model is attached to its optimizer; afterwards it is a plain one at
-    the evaluation weights. Methods that need the loss are given it.
+    While the Learner fits, its model is attached to its optimizer; afterwards the model is plain
+    and at the evaluation weights. The callback passes the loss to methods that need it.
 
-    Raises ValueError when fitting begins with an optimizer that is none of selftune's.
+    Raises ValueError at the start of fitting if the optimizer is not one of selftune's.
     """
 
     order = 8  # before MixedPrecision scales the loss, and Recorder lists the metrics

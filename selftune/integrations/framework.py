@@ -1,4 +1,4 @@
-"""Shared by the integrations: asking for a framework, and naming step sizes in its logs."""
+"""Helpers of the integrations: imports of frameworks, and names of step sizes in their logs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from selftune.step_hooks import innermost_optimizer
 
 @contextmanager
 def needed(module: str, package: str | None = None) -> Iterator[None]:
-    """Inside, the module is imported; ImportError says what to install if it is missing.
+    """Import a framework inside the block: ImportError says what to install if it is missing.
 
-    package: what it is called where it is installed from, if not as it is imported.
+    package: the framework's name on PyPI, if it is not that of the module.
     """
     try:
         yield
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != module:  # what the framework itself lacks
+        if (error.name or "").partition(".")[0] != module:  # a dependency of the framework
             raise
         package = package or module
         raise ImportError(
@@ -28,7 +28,7 @@ def needed(module: str, package: str | None = None) -> Iterator[None]:
 
 
 def ours(optimizer: Any) -> Optimizer | None:
-    """The optimizer of selftune inside what a framework has wrapped around it; None for others."""
+    """The optimizer of selftune inside a framework's wrapper; None for other optimizers."""
     inner = innermost_optimizer(optimizer)
     return inner if isinstance(inner, Optimizer) else None
 
@@ -36,7 +36,7 @@ def ours(optimizer: Any) -> Optimizer | None:
 def step_sizes(optimizers: Sequence[Any]) -> dict[str, float]:
     """Effective step sizes by the names under which they are logged.
 
-    The first group's is `step_size`, the others' are `step_size/1` and so on.
+    That of the first parameter group is `step_size`, the others are `step_size/1` and so on.
     """
     sizes = [size for each in map(ours, optimizers) if each for size in each.step_size()]
     return {f"step_size/{i}" if i else "step_size": size for i, size in enumerate(sizes)}

@@ -1,4 +1,4 @@
-"""selftune in Lightning: `Trainer(callbacks=[SelfTuneCallback()])`."""
+"""Integration with Lightning: `Trainer(callbacks=[SelfTuneCallback()])`."""
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 # pyright: reportGeneralTypeIssues=false, reportIncompatibleMethodOverride=false
@@ -21,13 +21,13 @@ with needed("lightning"):
 
 
 class SelfTuneCallback(Callback):
-    """The right weights validated, kept as best and saved; step sizes in Lightning's loggers.
+    """Validates and checkpoints the evaluation weights, and logs step sizes.
 
     While the Trainer fits, the module is attached to those of its optimizers that are selftune's,
-    whatever optimizes it, automatically or manually; afterwards it is a plain one at the
-    evaluation weights. `step_size` is logged every `log_every_n_steps` (`step_size/1` is that of
-    the second group), and methods that need the loss are given what backward passes start from.
-    Lightning's WeightAveraging averages the evaluation weights.
+    with automatic or manual optimization; afterwards it is plain and at the evaluation weights.
+    `step_size` is logged every `log_every_n_steps` (`step_size/1` is that of the second parameter
+    group). The callback passes the loss of each backward pass to methods that need it. Lightning's
+    WeightAveraging averages the evaluation weights.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""selftune in skorch: `NeuralNet(..., optimizer=SelfTune, callbacks=[SelfTuneCallback()])`."""
+"""Integration with skorch: `NeuralNet(..., optimizer=SelfTune, callbacks=[SelfTuneCallback()])`."""
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 # pyright: reportGeneralTypeIssues=false, reportIncompatibleMethodOverride=false
@@ -16,10 +16,10 @@ with needed("skorch"):
 
 
 class SelfTuneCallback(Callback):
-    """The right weights scored and saved; `step_size` in the net's history after every epoch.
+    """Scores and saves the evaluation weights, and records `step_size` in the net's history.
 
-    While a net is fitted, once or in parts, its modules are attached to those of its optimizers
-    that are selftune's; between and afterwards they are plain ones at the evaluation weights.
+    During `fit` and `partial_fit` the net's modules are attached to those of its optimizers that
+    are selftune's; otherwise they are plain and at the evaluation weights.
     """
 
     def on_train_begin(self, net: NeuralNet, *_: Any, **__: Any) -> None:

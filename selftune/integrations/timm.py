@@ -1,4 +1,4 @@
-"""selftune in timm: `register()`, and then `create_optimizer_v2(model, "selftune")`."""
+"""Integration with timm: `register()`, and then `create_optimizer_v2(model, "selftune")`."""
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
@@ -14,9 +14,9 @@ with needed("timm"):
 
 
 def register() -> list[str]:
-    """Have timm know selftune's optimizers by the names of their classes in lower case.
+    """Register selftune's optimizers in timm, under the names of their classes in lower case.
 
-    Returns these names. Those that timm has already, as `adamw`, keep their meaning.
+    Returns these names. Names that timm already has, such as `adamw`, keep their meaning.
     """
     taken = set(list_optimizers()) - set(_registered)
     for cls in vars(optim).values():

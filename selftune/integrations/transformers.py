@@ -1,11 +1,11 @@
-"""selftune in the Trainer of transformers, and in those made of it: TRL, sentence-transformers.
+"""Integration with transformers' Trainer, and those of TRL and sentence-transformers.
 
     trainer = Trainer(
         model=model, args=TrainingArguments(..., lr_scheduler_type="constant"),
         optimizer_cls_and_kwargs=(SelfTune, {}), callbacks=[SelfTuneCallback()],
     )
 
-Other arguments of the Trainer are as ever.
+The Trainer's other arguments stay as they are.
 """
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
@@ -28,20 +28,21 @@ with needed("transformers"):
 
 
 class SelfTuneCallback(TrainerCallback):
-    """The right weights evaluated, kept as best and saved; the step size in the Trainer's logs.
+    """Evaluates and saves the evaluation weights, and logs the step size.
 
-    While the Trainer trains, its model is attached to its optimizer; afterwards the model is a
-    plain one at the evaluation weights. `step_size` stands beside `learning_rate` in all logs
-    (`step_size/1` is that of the second group), and methods that need the loss are given it.
-    Warns where a Schedule-Free method meets a schedule that decays, as the Trainer's default does.
+    While the Trainer trains, its model is attached to its optimizer; afterwards the model is plain
+    and at the evaluation weights. `step_size` stands beside `learning_rate` in all logs
+    (`step_size/1` is that of the second parameter group). The callback passes the loss to methods
+    that need it. Warns if a Schedule-Free method is used with a decaying schedule, as the Trainer's
+    default is.
 
-    Raises ValueError when training begins with an optimizer that is none of selftune's.
+    Raises ValueError at the start of training if the optimizer is not one of selftune's.
     """
 
     _end = staticmethod(lambda: None)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._end()  # training that was interrupted
+        self._end()  # after a training that was interrupted
         optimizer = ours(kwargs["optimizer"])
         if optimizer is None:
             raise ValueError(
@@ -79,7 +80,7 @@ class SelfTuneCallback(TrainerCallback):
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         optimizer = ours(kwargs["optimizer"])
         if optimizer is not None and optimizer.takes_loss:
-            optimizer.zero_grad()  # and forget the loss of a step that a GradScaler skipped
+            optimizer.zero_grad()  # clears the loss of a step that a GradScaler skipped
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         kwargs["optimizer"].eval()
@@ -87,7 +88,7 @@ class SelfTuneCallback(TrainerCallback):
 
 
 def _decays(scheduler: Any, steps: int) -> bool:
-    """Whether a schedule made of functions of the step ends below its peak."""
+    """Whether a LambdaLR ends below its peak; False for other schedulers."""
     if not isinstance(scheduler, LambdaLR):
         return False
     shapes = [[fn(steps * k // 20) for k in range(21)] for fn in scheduler.lr_lambdas]
@@ -95,7 +96,7 @@ def _decays(scheduler: Any, steps: int) -> bool:
 
 
 def _calling_trainer() -> Trainer:
-    """The Trainer whose loop calls: it gives callbacks neither itself nor the loss."""
+    """The Trainer that calls this callback, from the call stack, as callbacks are not given it."""
     frame = inspect.currentframe()
     while frame is not None:
         if isinstance(trainer := frame.f_locals.get("self"), Trainer):

@@ -1,4 +1,4 @@
-"""Where a monitor's rows go: a function, a CSV file, TensorBoard, Weights & Biases."""
+"""Destinations of a monitor's rows: a function, a CSV file, TensorBoard, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PREFIX = "optimizer/"  # of the names in TensorBoard and Weights & Biases
 
 
 def destination(to: Any) -> Callable[[Row], Any]:
-    """The function that takes each row. Nothing is imported: loggers are known by their methods."""
+    """The function that writes a row to `to`. Loggers are recognized without importing them."""
     if to is None:
         return lambda row: None
     if isinstance(to, logging.Logger):
@@ -40,10 +40,10 @@ def _to_tensorboard(writer: Any, row: Row) -> None:
 
 
 class CsvFile:
-    """Rows in a CSV file, each written when it comes.
+    """A CSV file to which each row is appended at once.
 
-    A file that is there already goes on: of its rows those before the first new step stay, so
-    that a run resumed from a checkpoint has one curve.
+    An existing file is continued: its rows from the first new step on are dropped, so that a run
+    that resumes from a checkpoint gives one curve.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""explain: what an optimizer is doing, and what looks wrong, in plain words."""
+"""explain(optimizer): a report in plain words of its state and of what looks wrong."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from selftune.monitoring import measurements
 from selftune.monitoring.monitor import rows_of, steps_seen
 from selftune.step_hooks import innermost_optimizer, skipped_steps
 
-# A d that has not moved in so many steps is remarked on.
+# A d that has not changed in so many steps is reported.
 PATIENCE = 100
-# So much of its peak or less, a learning rate counts as decayed.
+# A learning rate of at most this fraction of its peak counts as decayed to zero.
 DECAYED = 1e-3
-# Change of all weights in one step, relative to the weights, beyond which it is remarked on.
+# Update-to-weight ratios above and below these are reported.
 LARGE_UPDATE, SMALL_UPDATE = 0.1, 1e-7
 
 
 @torch.no_grad()
 def explain(optimizer: Any) -> str:
-    """What the optimizer is doing and what looks wrong: a dozen lines, to be printed.
+    """A report of about a dozen lines: what the optimizer is doing, and what looks wrong.
 
         print(explain(optimizer))
 
-    optimizer: any torch optimizer; about ours more is known. With a `Monitor` on it, the numbers of
-        earlier steps are looked at too.
+    optimizer: any torch optimizer; of ours more is known. If it has a `Monitor`, the numbers of
+        earlier steps are considered too.
     It changes nothing, reads all parameters and gradients once, and waits for the device. Raises
-    ValueError for what is no optimizer.
+    ValueError for anything but an optimizer.
     """
     optimizer = innermost_optimizer(optimizer)
     if hasattr(optimizer, "settle"):
@@ -211,7 +211,7 @@ def _is_finite(tensor: Tensor) -> bool:
 
 
 def _which(optimizer: Any, params: list[Tensor]) -> str:
-    """Their names, if the optimizer was given names, or else their shapes; the first three."""
+    """The first three parameters by name, or by shape if the optimizer was not given names."""
     names = {
         id(p): name
         for group in optimizer.param_groups

@@ -1,4 +1,4 @@
-"""The numbers that are worth watching in any torch optimizer, read from it as it stands."""
+"""Measurements of any torch optimizer: step size, gradient norm, size of updates, and others."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def at_training_weights(optimizer: Any) -> bool:
 
 
 def step_sizes(optimizer: Any) -> list[float]:
-    """The effective step size of each group: of torch's and other optimizers, their lr."""
+    """The effective step size of each parameter group; lr times d for optimizers not of ours."""
     if hasattr(optimizer, "step_size"):
         return optimizer.step_size()
     return [float(group["lr"]) * float(group.get("d", 1)) for group in optimizer.param_groups]
 
 
 def learnt_distance(optimizer: Optimizer) -> float | None:
-    """d of Prodigy, D-Adaptation and their kin; None for optimizers without one."""
+    """d of Prodigy, D-Adaptation and similar optimizers; None for others."""
     d = optimizer.param_groups[0].get("d")
     return None if d is None else float(d)
 
@@ -39,13 +39,13 @@ def gradient_norm(optimizer: Any) -> Tensor | None:
     grads = [p.grad for p in parameters(optimizer) if p.grad is not None]
     if not grads:
         return None
-    # A GradScaler hands scaled gradients to fused optimizers, which divide by the scale themselves.
+    # Fused optimizers get scaled gradients from a GradScaler, and unscale them in the step.
     scale = getattr(optimizer, "grad_scale", None)
     return norm(grads, 2) if scale is None else norm(grads, 2) / scale
 
 
 def training_weights(optimizer: Any) -> list[Tensor] | None:
-    """Copies of the parameters where gradients are taken; None if they cannot be known."""
+    """Copies of the training weights; None if the optimizer cannot give them now."""
     if at_training_weights(optimizer):
         return [p.detach().clone() for p in parameters(optimizer)]
     if hasattr(optimizer, "other_weights"):
@@ -63,7 +63,7 @@ def relative_distance(ones: Sequence[Tensor], others: Iterable[Tensor]) -> Tenso
 
 
 def distance_from_average(optimizer: Any) -> Tensor | None:
-    """||y - x|| / ||x||; None for methods that are judged where they train, and before a step."""
+    """||y - x|| / ||x||; None for methods without an average, and before the first step."""
     if not (getattr(optimizer, "averages", False) and hasattr(optimizer, "other_weights")):
         return None
     pairs = [
@@ -78,7 +78,7 @@ def distance_from_average(optimizer: Any) -> Tensor | None:
 
 
 def read(numbers: dict[str, Tensor | None]) -> dict[str, float]:
-    """The numbers on the host, in one transfer; nan for what is None."""
+    """Copy numbers to the host in one transfer; None becomes nan."""
     known = {name: number for name, number in numbers.items() if number is not None}
     values: Iterator[float] = iter(())
     if known:

@@ -1,4 +1,4 @@
-"""Monitor: the numbers of an optimizer, measured every few steps."""
+"""Monitor: step hooks that measure an optimizer every few steps."""
 
 from __future__ import annotations
 
@@ -24,29 +24,30 @@ class Monitor:
         train(...)
         monitor.plot().savefig("optimizer.png")
 
-    to: a function, which is given each row; a path, for a CSV file; a TensorBoard SummaryWriter;
-        a Weights & Biases run. None: rows are only kept, in `rows`.
-    every: steps between two measurements. Between them nothing waits for the device.
-    made: calls of `step` before this run, when it is resumed with an optimizer that counts none
-        itself: torch's SGD, DoG, DoWG, LDoG, DAdaptSGD, DAdaptAdaGrad.
+    to: a function that is called with each row, the path of a CSV file, a TensorBoard
+        SummaryWriter, or a Weights & Biases run. With None, rows are only kept in `rows`.
+    every: number of steps between two measurements, in which the host does not wait for the device.
+    made: number of earlier calls of `step`, if a run is resumed with an optimizer that does not
+        count its steps: torch's SGD, DoG, DoWG, LDoG, DAdaptSGD, DAdaptAdaGrad.
 
-    A row is a dict of floats, named as follows; what cannot be known is nan, and what a method does
-    not have is left out.
+    A row is a dict of floats under the following names. Unknown numbers are nan; numbers that a
+    method does not have are left out.
 
         step                    calls of `step`, those before a checkpoint included
         step_size               effective step size, as `optimizer.step_size()`; of several groups
                                 `step_size/0`, `step_size/1`, ...
-        d                       of Prodigy, D-Adaptation and their kin
-        gradient_norm           L2 over all parameters, as the optimizer sees it: after clipping
+        d                       of Prodigy, D-Adaptation and similar methods
+        gradient_norm           L2 norm over all parameters, as the optimizer sees it: clipped
         update_ratio            ||change of the parameters in this step|| / ||parameters||
-        skipped_steps           so far, because a gradient was not finite
-        distance_from_average   ||y - x|| / ||x||, of methods judged at an average x
+        skipped_steps           number of steps skipped so far, as a gradient was not finite
+        distance_from_average   ||y - x|| / ||x||, of methods with evaluation weights x
 
-    Training is not changed. A measurement holds copies of the parameters while it lasts. Works with
-    any torch optimizer, also within what accelerate and others put around it. Under `fully_shard`
-    every rank needs a monitor, as norms are those of the whole.
+    Training is not changed. A measurement holds copies of the parameters while it lasts. It works
+    with any torch optimizer, also inside the wrappers of accelerate and others. With `fully_shard`
+    every rank needs a monitor, as norms are computed over all ranks.
 
-    Raises ValueError for what is no optimizer, `every` below 1, `made` below 0, and another `to`.
+    Raises ValueError for anything but an optimizer, `every` below 1, `made` below 0, and any other
+    kind of `to`.
     """
 
     def __init__(self, optimizer: Any, to: Any = None, every: int = 100, made: int = 0) -> None:
@@ -57,7 +58,8 @@ class Monitor:
         self._optimizer = innermost_optimizer(optimizer)
         self._every, self._made = every, made
         self._send = destination(to)
-        self._step: int | None = None  # calls so far; None until the first, as a load may come
+        # Calls of `step` so far; None before the first, as a checkpoint may be loaded until then.
+        self._step: int | None = None
         self._before: list[Tensor] | None = None
         self.rows: list[Row] = []
         self._hooks = [
@@ -67,13 +69,13 @@ class Monitor:
         _monitors[self._optimizer] = self
 
     def plot(self) -> Figure:
-        """A figure of all rows so far. Raises ImportError without matplotlib."""
+        """A matplotlib figure of all rows so far. Raises ImportError without matplotlib."""
         from selftune.monitoring.picture import picture
 
         return picture(self.rows)
 
     def close(self) -> None:
-        """Take the hooks off; the rows stay."""
+        """Remove the hooks; the rows stay."""
         for hook in self._hooks:
             hook.remove()
 
@@ -100,7 +102,7 @@ class Monitor:
         self._step += 1
         if self._step % self._every:
             return
-        if hasattr(optimizer, "settle"):  # the verdict on whether this step was skipped
+        if hasattr(optimizer, "settle"):  # wait until it is known whether this step was skipped
             optimizer.settle()
         before, self._before = self._before, None
         update = None
@@ -132,13 +134,13 @@ _monitors: WeakKeyDictionary[Optimizer, Monitor] = WeakKeyDictionary()
 
 
 def rows_of(optimizer: Optimizer) -> list[Row]:
-    """What the newest monitor of an optimizer has measured; nothing without one."""
+    """The rows of an optimizer's newest monitor; none without a monitor."""
     monitor = _monitors.get(optimizer)
     return monitor.rows if monitor is not None else []
 
 
 def steps_seen(optimizer: Optimizer) -> int | None:
-    """The steps made: as the optimizer counts them, or a monitor; None if nobody does."""
+    """The number of steps, from the optimizer's state or from a monitor; None if neither counts."""
     counted, rows = steps_made(optimizer), rows_of(optimizer)
     if counted is None and rows:
         return round(rows[-1]["step"] - rows[-1]["skipped_steps"])

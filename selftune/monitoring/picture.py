@@ -1,4 +1,4 @@
-"""The picture of a monitor's rows. Needs matplotlib."""
+"""The figure of a monitor's rows, by matplotlib."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PANELS = {
 
 
 def picture(rows: list[Row]) -> Figure:
-    """One panel for each kind of number, over the steps, with logarithmic axes.
+    """A panel with a logarithmic axis for each kind of number, over the steps.
 
     Raises ValueError without a row.
     """

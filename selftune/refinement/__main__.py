@@ -1,4 +1,4 @@
-"""`python -m selftune.schedules refine norms.csv`: a schedule for people who only have a log."""
+"""The command `python -m selftune.schedules refine norms.csv`: a refined schedule from a log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from selftune.refinement.refine import KINDS, refine
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 1 and one line on stderr where it cannot be done."""
+    """Run the command. Returns 0, or 1 after printing an error to stderr in one line."""
     options = _parser().parse_args(arguments)
     try:
         refined = refine(
@@ -60,7 +60,7 @@ def _log(options: argparse.Namespace) -> NormLog:
 
 
 def _write(path: str, content: bytes) -> None:
-    """Beside, and then in its place: a disk that is full leaves what was there."""
+    """Write to a file beside the target and then rename it, so that a failure keeps the old one."""
     target = Path(path)
     if target.exists() and not target.is_file():  # a device or a pipe
         target.write_bytes(content)
@@ -74,11 +74,11 @@ def _write(path: str, content: bytes) -> None:
 
 
 def _say(text: str) -> int:
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of columns in an ASCII terminal
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a column's name may not fit the encoding
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         print(text, flush=True)
-    except BrokenPipeError:  # as of `| head`, which has read enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
@@ -131,14 +131,14 @@ def _length(text: str) -> int | float:
 
 
 def _column(text: str) -> tuple[str, str]:
-    name, equals, ours = text.rpartition("=")  # no name of ours has the sign in it
+    name, equals, ours = text.rpartition("=")  # the last one: our names contain no "="
     if not equals:
         raise argparse.ArgumentTypeError(f"expected THEIRS=OURS, got {text!r}")
     return name, ours
 
 
 def _where(log: str, text: str) -> tuple[str, str]:
-    """A column and its value, parted at the sign of equality behind the name of a column."""
+    """Split COLUMN=VALUE at the first "=" that follows the name of a column."""
     parts = text.split("=")
     splits = [("=".join(parts[:i]), "=".join(parts[i:])) for i in range(1, len(parts))]
     if not splits:

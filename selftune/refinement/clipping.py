@@ -1,4 +1,4 @@
-"""Gradient clipping of recorded norms: doing it afterwards, and telling whether it was done."""
+"""Gradient clipping in recorded norms: applying it afterwards, and detecting it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from math import inf
 
 import numpy as np
 
-AT_CEILING = 0.05  # of the norms; as many that equal the largest were clipped before recording
-ALIKE = 1e-3  # relative: clipping divides by the norm plus a small number
-USUAL = 1.0  # to which most programs clip
+AT_CEILING = 0.05  # if so many norms equal the largest one, they were recorded after clipping
+ALIKE = 1e-3  # relative tolerance of "equal", as clipping divides by the norm plus 1e-6
+USUAL = 1.0  # the norm to which most programs clip
 
 
 def clipped(norms: Mapping[str, np.ndarray], largest: float) -> tuple[dict[str, np.ndarray], str]:
-    """Norms of gradients after clipping to an l2 norm, and a note on what that changed.
+    """The norms as after clipping to the l2 norm `largest`, and a note on what changed.
 
-    Raises ValueError where there are no l2 norms.
+    Raises ValueError if there are no l2 norms.
     """
     if not 0 < largest < inf:
         raise ValueError(f"the norm to clip to must be positive and finite, got {largest}")
@@ -24,7 +24,7 @@ def clipped(norms: Mapping[str, np.ndarray], largest: float) -> tuple[dict[str, 
     l2 = norms["l2"]
     above = l2 > largest
     factor = np.where(above, largest / np.where(above, l2, 1.0), 1.0)
-    # <g, u> is as long as g; what u would have been is not known.
+    # <g, u> is scaled like g, as it is unknown how clipping would have changed u.
     gradients = {name: norms[name] * factor for name in ("l2", "l1", "update") if name in norms}
     if above.any():
         note = f"{above.mean():.0%} of the norms exceed {largest:g} and are clipped to it"
@@ -34,7 +34,7 @@ def clipped(norms: Mapping[str, np.ndarray], largest: float) -> tuple[dict[str, 
 
 
 def clipping_note(l2: np.ndarray) -> str | None:
-    """A note on whether another program's norms look recorded before clipping or after it."""
+    """A note on whether norms were probably recorded before or after clipping; None if unclear."""
     usable = l2[np.isfinite(l2) & (l2 > 0)]
     if len(usable) < 2:
         return None

@@ -1,9 +1,10 @@
-"""Decoupling: gradient norms without the part that is due to the norm of the weights.
+"""Decoupling: removing the effect of the weight norm from gradient norms.
 
-Behind normalisation layers the gradient is inversely proportional to the weight norm, which
-weight decay lets follow the learning rate, with a lag: Defazio, Why Gradients Rapidly Increase
-Near the End of Training, 2025. https://arxiv.org/abs/2506.02285
-Gradient norms then tell of the schedule that recorded them. Times the weight norm, they do not.
+In layers that are followed by a normalization, the gradient is inversely proportional to the
+weight norm. With weight decay, the weight norm follows the learning rate with a lag: Defazio, Why
+Gradients Rapidly Increase Near the End of Training, 2025. https://arxiv.org/abs/2506.02285
+Gradient norms then reflect the schedule of the run that recorded them. Multiplied by the weight
+norm, they do not.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ MODES = ("auto", "none", "weight_norm", "model")
 
 
 def choose(log: NormLog, decouple: str) -> str:
-    """The way to decouple: as asked, or the best that the log allows."""
+    """The mode of decoupling: as asked for, or with "auto" the best that the log allows."""
     if decouple not in MODES:
         raise ValueError(f"decouple is one of {', '.join(MODES)}, got {decouple!r}")
     if decouple == "weight_norm" and "weight" not in log.norms:
@@ -33,7 +34,7 @@ def choose(log: NormLog, decouple: str) -> str:
     if decouple != "auto":
         return decouple
     if log.weight_decay == 0:
-        return "none"  # then the norm does not follow the learning rate down
+        return "none"  # without weight decay the weight norm does not follow the learning rate
     if "weight" in log.norms:
         return "weight_norm"
     return "model" if can_model else "none"
@@ -42,9 +43,10 @@ def choose(log: NormLog, decouple: str) -> str:
 def modelled_weight_norm(log: NormLog, squared_updates: np.ndarray) -> np.ndarray:
     """The weight norm at every record, up to a factor, from learning rates and weight decay.
 
-    r <- r (1 - 2 weight_decay lr) + lr^2 u^2 for the squared norm r, where u is the length of
-    an update at lr 1: updates as good as orthogonal to the weights. It starts where the largest
-    lr would keep it, which for a shorter start errs towards a slow beginning.
+    For updates that are orthogonal to the weights, the squared norm r follows
+    r <- r (1 - 2 weight_decay lr) + lr^2 u^2, where u is the norm of an update at lr 1. It starts
+    at its equilibrium for the largest lr; if the initial weights were smaller, the schedule begins
+    more slowly than it should.
 
     squared_updates: u^2 at every record, up to a factor.
     """
@@ -62,7 +64,7 @@ def modelled_weight_norm(log: NormLog, squared_updates: np.ndarray) -> np.ndarra
     peak = np.argmax(log.lrs)
     r = gain[peak] / rate[peak]
     gaps = np.append(np.diff(log.steps), 0)
-    kept = (1 - rate) ** gaps  # of the squared norm, from each record to the next
+    kept = (1 - rate) ** gaps  # decay of the squared norm from each record to the next
     squared = np.empty(len(gaps))
     for i in range(len(gaps)):
         squared[i] = r

@@ -1,4 +1,4 @@
-"""Diagnostics of a refinement: what it rests on, and when not to trust it."""
+"""Diagnostics of a refined schedule, with warnings if it should not be trusted."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 
 from selftune.refinement.series import FAR, TRIM, Series, smooth
 
-BEGINNING = 0.1  # of the run, in which norms change for reasons of their own
-TAIL = 0.05  # of the run, its end
-PIECES = 10  # of the run, in each of which the scatter is measured
-STILL = 0.01  # standard deviation of a logarithm that is as good as constant
-# A log whose scatter exceeds both is that of a nearly unstable run; small batches alone make
-# norms scatter as much, but evenly.
+BEGINNING = 0.1  # first fraction of the run, left out of correlations: norms change fast there
+TAIL = 0.05  # last fraction of the run
+PIECES = 10  # parts of the run in which the scatter is measured
+STILL = 0.01  # logarithms with a smaller standard deviation count as constant
+# If both the scatter and its growth exceed these, the run was nearly unstable. With small batches
+# norms scatter as much, but equally in all parts of the run.
 SCATTER, GROWTH = 0.15, 3.0
-FEW = 100  # records
-GAP = 0.05  # of the run, without records
+FEW = 100  # fewer records are warned of
+GAP = 0.05  # a longer fraction of the run without records is warned of
 ASSUMED = {
     "AdamW": "no optimizer is named, AdamW's is assumed (SGD's, norm^-2: --optimizer SGD)",
     "SGD": "no optimizer is named, SGD's is assumed (AdamW's, norm^-1: kind='adam')",
@@ -26,29 +26,30 @@ ASSUMED = {
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """What is known of a refinement. `str` gives it in a few lines, `warnings` the objections.
+    """Facts about a refined schedule. `str` prints them; `warnings` says what speaks against it.
 
-    kind, power: the weights are the norms, decoupled or not, to the minus `power`.
-    decouple: how the weight norm was divided out: "none", "weight_norm" or "model".
-    num_records, num_unusable: of the log; unusable are norms that are not positive and finite,
-        as <g, u> is not where momentum leads uphill.
-    num_outliers: usable norms ten times above or below the running median, after the first 2 %
-        of the run. Smoothing passes over a few.
+    Fractions of the run do not include a warm-up that was passed to `refine`.
+
+    kind, power: the weights are the norms, decoupled or not, to the power -`power`.
+    decouple: how the effect of the weight norm was removed: "none", "weight_norm" or "model".
+    num_records, num_unusable: number of norms in the log, and of those that are not positive and
+        finite (<g, u> is negative if momentum leads uphill).
+    num_outliers: number of usable norms ten times above or below the running median, after the
+        first 2 % of the run. Smoothing removes the effect of a few.
     predicted_gain: the convex bound of linear decay over that of the refined schedule, without
         the first 2 % of the run. Real gains are a few percent at most.
-    peak_position: of the schedule's peak, as a fraction of the run; all fractions are of what
-        comes after the warm-up that was asked for.
-    tail_share: of all weights, those of the last 5 % of the run.
-    lr_correlation: of log norms with the log of the learning rate that produced them, after
-        the first 10 % of the run; None if lr is unknown or constant.
+    peak_position: fraction of the run at which the schedule peaks.
+    tail_share: the sum of the weights in the last 5 % of the run, as a fraction of the total.
+    lr_correlation: correlation of log norms with the log of the recorded learning rate, after the
+        first 10 % of the run; None if lr is unknown or constant.
     decoupled_lr_correlation: the same after decoupling.
-    explained: the share of the variance of log norms that the weight norm explains; negative
+    explained: the fraction of the variance of log norms that the weight norm explains; negative
         if decoupling adds variance, None if the weight norm hardly changes.
     scatter, scatter_growth: the largest interquartile range of log norms about their smoothed
         values in a tenth of the run, and its ratio to the smallest; None for short logs.
     model_holds: whether the norms behave as decoupling assumes; None if they are not decoupled.
-    assumed: the optimizer whose formula is taken, where none was named and no kind given.
-    notes: what was assumed when the log was read.
+    assumed: the optimizer whose formula was taken, if the log names none and no kind was given.
+    notes: assumptions that were made when the log was read.
     """
 
     kind: str
@@ -106,9 +107,10 @@ def diagnose(
     assumed: str | None,
     notes: tuple[str, ...],
 ) -> Diagnostics:
-    """Look at a refinement: the series that went in, the weights and multipliers that came out.
+    """Diagnose a refinement from its input `series`, and its weights and multipliers.
 
-    num_capped: weights that were cut; decayed: whether weight decay may have been at work.
+    num_capped: number of weights that were capped.
+    decayed: whether the run had weight decay, or may have had it.
     """
     size = len(weights)
     plain = smooth(series.log_norms, smoothing)
@@ -211,14 +213,14 @@ def _objections(
 
 @dataclass(frozen=True)
 class Scatter:
-    """Interquartile ranges of the noise in log norms, in tenths of the run."""
+    """The interquartile range of the noise in log norms, compared between tenths of the run."""
 
     largest: float
     growth: float  # the largest over the smallest
 
     @staticmethod
     def of(noise: np.ndarray) -> Scatter | None:
-        """None where a tenth holds too few records."""
+        """None if a tenth of the run has too few records."""
         if len(noise) < 10 * PIECES:
             return None
         ranges = [np.subtract(*np.percentile(p, [75, 25])) for p in np.array_split(noise, PIECES)]
@@ -227,7 +229,7 @@ class Scatter:
 
 
 def correlation(ones: np.ndarray, others: np.ndarray) -> float | None:
-    """None where one of them hardly varies."""
+    """The Pearson correlation; None if one of the two hardly varies."""
     if len(ones) < 2 or min(ones.std(), others.std()) < STILL:
         return None
     return float(np.corrcoef(ones, others)[0, 1])

@@ -1,4 +1,4 @@
-"""Rows of a table from JSON: lists and columns of records, trainer states, one record a line."""
+"""Tables from JSON: lists of records, columns, trainer states, and JSON lines."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 
 from selftune.refinement.log_columns import matches
 
-# Where programs keep their records in a larger object: the Trainer of transformers, and others.
+# Keys under which programs such as transformers' Trainer keep their records in an object.
 RECORDS = ("log_history", "history", "logs", "log", "metrics", "records", "data")
-# What a trainer's state says of the whole run -> our name.
+# Keys of a trainer's state that describe the whole run -> our name.
 FACTS = {"global_step": "steps_made", "max_steps": "max_steps"}
-BETWEEN = re.compile(r"[\s,\x1e]*")  # values that stand one after another
-TENSORBOARD = ["Wall time", "Step", "Value"]  # of its JSON, rows without names
+BETWEEN = re.compile(r"[\s,\x1e]*")  # between JSON values that follow each other
+TENSORBOARD = ["Wall time", "Step", "Value"]  # columns of its JSON, whose rows have no names
 
 
 def json_rows(
     path: str | Path, text: str
 ) -> tuple[list[str], list[list[Any]], dict[str, Any], list[str]]:
-    """Header, rows, what is said of the whole run, and notes.
+    """The header, the rows, facts about the whole run, and notes for the reader.
 
-    Raises ValueError, in one line, for JSON that holds no records.
+    Raises ValueError, with a message of one line, for JSON without records.
     """
     facts, notes = {}, []
     try:
@@ -44,7 +44,10 @@ def json_rows(
 
 
 def _one_after_another(path: str | Path, text: str) -> tuple[list[Mapping[str, Any]], list[str]]:
-    """Records with blanks or commas between them; else one a line, others left out with a note."""
+    """Records that follow each other, with blanks or commas between them.
+
+    If that fails, one record in each line; other lines are left out, with a note.
+    """
     try:
         values = list(_values(text))
     except json.JSONDecodeError:
@@ -66,7 +69,7 @@ def _lines(path: str | Path, text: str) -> tuple[list[Mapping[str, Any]], list[s
     records, left_out = [], []
     for number, line in enumerate(text.splitlines(), start=1):
         line = line.strip().rstrip(",")
-        if line in ("", "[", "]"):  # of a list with a comma after its last record
+        if line in ("", "[", "]"):  # a list that is invalid as a whole, as it ends in a comma
             continue
         try:
             record = json.loads(line)
@@ -75,7 +78,7 @@ def _lines(path: str | Path, text: str) -> tuple[list[Mapping[str, Any]], list[s
         if isinstance(record, Mapping):
             records.append(record)
     if not records:
-        number, reason = left_out[0]  # there is one, or the values would have been read
+        number, reason = left_out[0]  # exists, as otherwise `_values` would have succeeded
         raise ValueError(f"{path} cannot be read as JSON: line {number}: {reason}")
     if left_out:
         lines = f"{len(left_out)} lines are" if len(left_out) > 1 else "a line is"
@@ -84,7 +87,7 @@ def _lines(path: str | Path, text: str) -> tuple[list[Mapping[str, Any]], list[s
 
 
 def _records(data: Any) -> list[Mapping[str, Any]] | None:
-    """The records in any of the forms that programs give them; None if there are none."""
+    """The records in any of the structures that programs write; None if there are none."""
     if isinstance(data, list):
         if all(isinstance(item, Mapping) for item in data):
             return data
@@ -128,7 +131,7 @@ def _records(data: Any) -> list[Mapping[str, Any]] | None:
 
 
 def _indexed(data: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Records by their steps, or by the numbers of their rows."""
+    """Records from an object whose keys are steps or row numbers."""
     names = list(dict.fromkeys(name for record in data.values() for name in record))
     if matches(names, {}, "step") or list(data) == [str(i) for i in range(len(data))]:
         return list(data.values())
@@ -136,7 +139,7 @@ def _indexed(data: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _pairs(values: Any) -> list[tuple[Any, Any]] | None:
-    """Steps and values of one measurement, as Sacred and others keep them; None if none."""
+    """Steps and values of one metric, in the structure of Sacred and others; None if not that."""
     if isinstance(values, Mapping):
         steps, found = values.get("steps"), values.get("values")
         if isinstance(steps, list) and isinstance(found, list):
@@ -151,14 +154,14 @@ def _pairs(values: Any) -> list[tuple[Any, Any]] | None:
 
 
 def _listed(values: Any) -> Any:
-    """A column that pandas wrote as an object of rows by their index, as a list."""
+    """A column as a list, also if pandas wrote it as an object from row index to value."""
     if isinstance(values, Mapping) and all(key.isdecimal() for key in values):
         return list(values.values())
     return values
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Records in records under the names "outer/inner"."""
+    """Flatten nested records: their names become "outer/inner"."""
     flat = {}
     for name, value in record.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Columns of numbers from the cells of a table, as programs and spreadsheets write them."""
+"""Parsing of a table's cells into columns of numbers, as programs and spreadsheets write them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from selftune.refinement.log_files import Table
 
 EMPTY = {"", "null", "none", "n/a", "#n/a", "na", "<na>", "-", "--", "?"}
-# As C and spreadsheets write what is not finite.
+# Infinities and NaN as C and spreadsheets write them.
 NOT_FINITE = re.compile(r"[+-]?(1\.#(inf|ind|qnan|snan)0*|nan\(.*\))|#(num|div/0|value)!", re.I)
 # Numbers that were printed with their type: tensor(1.5, device='cuda:0'), np.float64(1.5).
 TYPED = re.compile(r"(?:tensor|array|(?:np\.|numpy\.)?float\d*)\(\[?([^(),\[\]]+)[,)\]].*")
@@ -24,7 +24,7 @@ POINTED_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d+)?")
 
 @dataclass
 class Column:
-    """Numbers of one column, nan where a cell is empty; `given`: where it is not."""
+    """The numbers of a column, nan in empty cells; `given` is a mask of the other cells."""
 
     name: str
     values: np.ndarray
@@ -38,10 +38,11 @@ def read_columns(
     last: Mapping[str, int],
     where: Mapping[str, str],
 ) -> tuple[dict[int, Column], dict[str, str]]:
-    """The wanted columns as numbers, and the last text in each of the columns of `last`.
+    """The columns with the indices `wanted` as numbers, and the last text in other columns.
 
-    where: only the rows with these values in these columns.
-    Raises ValueError for a cell that holds another text than a number, and where no row is left.
+    last: a name for each column of which the last text is returned, and its index.
+    where: column -> value; only rows with these values are read.
+    Raises ValueError for a cell that is not a number, and if no row is left.
     """
     cells: dict[int, list[float | None]] = {i: [] for i in wanted}
     texts: dict[str, str] = {}
@@ -76,17 +77,17 @@ def read_columns(
 
 
 def number(cell: Any, decimal_comma: bool = False) -> float | None:
-    """The number in a cell, None where it is empty; raises ValueError where it holds another text.
+    """The number in a cell, or None if it is empty. Raises ValueError for any other text.
 
-    NaN and infinities are numbers: something was measured, and it was not finite.
-    decimal_comma: whether 1,5 is three halves and 1.000 a thousand.
+    NaN and infinities count as numbers, as something was measured.
+    decimal_comma: whether 1,5 means 1.5, and 1.000 means 1000.
     """
     if isinstance(cell, list) and len(cell) == 1:
         cell = cell[0]
     if cell is None or isinstance(cell, int | float):
         try:
             return None if cell is None else float(cell)
-        except OverflowError:  # a whole number that no float can hold
+        except OverflowError:  # an integer too large for a float
             return inf
     text = re.sub(r"(?<=\d)['\s](?=\d{3}\b)", "", str(cell).strip())  # 1'000 and 1 000
     if decimal_comma:

@@ -1,4 +1,4 @@
-"""Columns of a table and their meanings, by the names that loggers give."""
+"""Recognition of a table's columns by the names that loggers give them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NORMS = (*GRADIENT_NORMS, "weight")
 SERIES = ("step", "lr", *NORMS)
 WHOLE = ("total_steps", "weight_decay", "optimizer")  # one value for the run, in every row
 
-# Names in lower case, with "_" for blanks, hyphens and points; the first that is there counts.
+# Names in the form of `canonical`; the earliest name in a list that the table has is used.
 ALIASES = {
     "step": (
         *("step", "global_step", "iteration", "iter", "train_step", "current_step"),
@@ -26,7 +26,7 @@ ALIASES = {
     "total_steps": ("total_steps",),
     "weight_decay": ("weight_decay", "wd"),
     "optimizer": ("optimizer", "optimizer_name", "optim"),
-    # What tells where a row stands if there are no steps.
+    # Columns that give a row's position if there are no steps.
     "tokens": (
         *("tokens", "num_tokens", "total_tokens", "n_tokens", "tokens_seen", "seen_tokens"),
         *("train_tokens", "consumed_tokens", "num_input_tokens_seen", "num_tokens_seen"),
@@ -37,7 +37,8 @@ ALIASES = {
     ),
     "epoch": ("epoch", "epochs", "num_epochs", "current_epoch"),
 }
-# Then names of these words in any order; a name has to have the first, and may have the others.
+# Names that consist of these words in any order: of the required words (the first string), all,
+# and any of the optional words (the second string).
 WORDS = {
     "step": (
         "step",
@@ -65,7 +66,7 @@ SYNONYMS: dict[str, str] = {
 }
 BEFORE_CLIPPING = {"before", "pre", "unclipped", "preclip", "raw"}
 AFTER_CLIPPING = {"after", "post", "clipped", "postclip"}
-# And names that say little, "_step" of Weights & Biases among them, which counts calls of its log.
+# Ambiguous names, used only if there is no other; "_step" counts calls of Weights & Biases' log().
 LAST = {
     "step": ("time_batch", "batch", "batch_idx", "_step"),
     "l2": ("total_norm", "global_norm", "g_norm", "norm"),
@@ -74,9 +75,9 @@ TRAINING = {"train", "training", "trainer", "optim", "optimizer", "total", "glob
 OTHER_DATA = {"eval", "evaluation", "val", "valid", "validation", "test", "dev"}
 PREFIX = re.compile(rf"({'|'.join(sorted(TRAINING - {'total', 'global', 'all'}))})_(?=.)")
 NOT_TRAINING = re.compile(rf"({'|'.join(sorted(OTHER_DATA))})_")
-RUN = re.compile(r"(?P<run>.+) - (?P<key>.+)")  # a column of a chart of Weights & Biases
-EXTREMES = ("__MIN", "__MAX")  # its columns of what an average leaves out
-# Lightning's monitor of learning rates names them by the class of the optimizer.
+RUN = re.compile(r"(?P<run>.+) - (?P<key>.+)")  # a column in a chart exported from W&B
+EXTREMES = ("__MIN", "__MAX")  # W&B's columns of minima and maxima, which are ignored
+# Lightning's LearningRateMonitor names columns by the class of the optimizer.
 MONITOR = re.compile(r"(?:.*/)?lr-(?P<optimizer>[A-Za-z]\w*)(?:/pg\d+|-\d+)*")
 OPTIMIZER = re.compile(
     r"adam|sgd|rmsprop|lion|adagrad|adadelta|prodigy|do[w]?g|lamb|muon|sophia", re.I
@@ -85,10 +86,10 @@ OPTIMIZER = re.compile(
 
 @dataclass(frozen=True, order=True)
 class Match:
-    """A column that a meaning may be read from; the smallest is the best.
+    """A column that may have a certain meaning; the smallest match is the best.
 
-    alias: how far its name is from the first of that meaning; prefix: how far what stands before
-    is from what one says of training.
+    alias: the rank of its name among the names for that meaning.
+    prefix: 0 without a prefix such as "train/", 1 with one for training, 2 with another.
     """
 
     alias: int
@@ -105,13 +106,13 @@ def matches(
 ) -> list[int]:
     """The columns that match this meaning best; several if their names match equally well.
 
-    said: their name -> our name, which goes before all else. run: if the columns are those of
-    several runs, the one they have to be of.
+    said: name of a column -> its meaning, as given by the user, which takes precedence.
+    run: the run that the columns have to belong to, in a table of several runs.
     """
     spoken = [i for i, name in enumerate(header) if said.get(name) == meaning]
     own = [i for i, name in enumerate(header) if name == meaning and name not in said]
     if meaning == "update" and own == matches(header, said, "step", run):
-        own = []  # what counts updates where nothing else counts steps
+        own = []  # the only column of steps is named "update", as it counts updates
     if spoken or own:
         return spoken or own
     found = sorted(
@@ -125,25 +126,25 @@ def matches(
 
 
 def run_of(name: str) -> str | None:
-    """The run that a column is of, where a chart of several was exported."""
+    """The run that a column belongs to, in a chart of several runs exported from W&B."""
     match = RUN.fullmatch(name)
     return match["run"] if match else None
 
 
 def optimizer_of(name: str) -> str | None:
-    """The optimizer's class by which Lightning's monitor names a column of learning rates."""
+    """The optimizer's class in the name of a column of Lightning's LearningRateMonitor."""
     match = MONITOR.fullmatch(_key(name))
     return match["optimizer"] if match and OPTIMIZER.search(match["optimizer"]) else None
 
 
 def canonical(name: str) -> str:
-    """A name without what programs write differently: case, blanks, hyphens, points, marks."""
+    """A name in lower case, with "_" for blanks, hyphens, points, brackets and camel case."""
     plain = re.sub(r"(?<=[a-z\d])(?=[A-Z])", "_", name.strip().strip("\ufeff\"'")).casefold()
     return re.sub(r"_{2,}", "_", re.sub(r"[\s\-.()\[\]]+", "_", plain)).rstrip("_")
 
 
 def _rank(name: str, meaning: str) -> int | None:
-    """How far a name is from the first of a meaning; None if it is none of its names."""
+    """The rank of a name among those for a meaning, 0 being the best; None if it is not one."""
     plain = re.sub(r"grad_2(_0)?_norm", "grad_norm", name)
     found: list[str] = re.findall(r"l[12]|[a-z]+|\d+", plain)
     words = {word for w in found for word in SYNONYMS.get(w, w).split()}
@@ -159,7 +160,7 @@ def _rank(name: str, meaning: str) -> int | None:
         return None
     before, after = bool(words & BEFORE_CLIPPING), bool(words & AFTER_CLIPPING)
     if words & {"clip", "clipping"} and not (before or after):
-        return None  # what to clip to
+        return None  # the threshold of clipping
     return 100 * (1 + before - (after and not before)) + len(words)
 
 
@@ -169,7 +170,7 @@ def _key(name: str) -> str:
 
 
 def _bases(name: str, meaning: str) -> Iterator[tuple[int, str]]:
-    """The names without their prefixes, each with how far its prefix is from those of training."""
+    """Variants of a name without its prefixes, each with a rank of its prefix (see `Match`)."""
     key = _key(name)
     if key.endswith(EXTREMES):
         return
@@ -184,4 +185,4 @@ def _bases(name: str, meaning: str) -> Iterator[tuple[int, str]]:
     for short in (last, PREFIX.sub("", last, count=1)):
         yield distance, short
         if meaning != "step":
-            yield distance, short.removesuffix("_step")  # Lightning's, beside that of an epoch
+            yield distance, short.removesuffix("_step")  # Lightning logs NAME_step and NAME_epoch

@@ -1,4 +1,4 @@
-"""Tables read from files: delimited text, JSON and JSON lines, compressed or not."""
+"""Reading of tables from files: delimited text, JSON and JSON lines, compressed or not."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from typing import Any, TextIO
 from selftune.refinement.json_rows import json_rows
 from selftune.refinement.text_logs import refuse_text_log
 
-HEAD = 1 << 16  # bytes by which a format is recognized
+HEAD = 1 << 16  # bytes from which the format is recognized
 DELIMITERS = ",;\t|"
 ENCODINGS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-# Files that other programs write and that hold no text.
+# First bytes of binary formats, which are refused by name.
 BINARY = {
     b"PK\x03\x04": "a zip archive",
     b"PAR1": "a Parquet file",
@@ -34,18 +34,18 @@ COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 DECIMAL_COMMA = re.compile(r"[+-]?\d+(\.\d{3})*,\d+([eE][+-]?\d+)?")
 QUOTED_COMMA = re.compile(r"[+-]?(0,\d+|[1-9]\d*,(\d{1,2}|\d{4,}))([eE][+-]?\d+)?")
 DECIMAL_POINT = re.compile(r"[+-]?(0|[1-9]\d*)\.(\d{1,2}|\d{4,}|\d+[eE][+-]?\d+)")
-RULE = re.compile(r"[\s|+:=-]*--[\s|+:=-]*")  # below a header, as in Markdown
-MLFLOW = ["timestamp", "value", "step"]  # the columns of its files of one metric
+RULE = re.compile(r"[\s|+:=-]*--[\s|+:=-]*")  # a line of dashes below a header, as in Markdown
+MLFLOW = ["timestamp", "value", "step"]  # columns of MLflow's files, which have no header
 UNREADABLE = (csv.Error, EOFError, UnicodeError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 
 
 @dataclass
 class Table:
-    """A header, and rows with a cell for each of its names; read once, from the first on.
+    """A header, and an iterator over rows with a cell for each of its names.
 
     decimal_comma: whether numbers are written as in 1.234,5.
-    facts: what the file says of the whole run.
-    notes: what a reader of the table should know.
+    facts: values that hold for the whole run.
+    notes: assumptions that were made, for the user.
     """
 
     header: list[str]
@@ -56,9 +56,9 @@ class Table:
 
 
 def open_table(path: str | Path) -> Table:
-    """The table in a file, told from its content; rows are read as they are asked for.
+    """Open a table, whose format is recognized by its content; rows are read lazily.
 
-    Raises ValueError, in one line, for a file that holds no table or cannot be read as one.
+    Raises ValueError, with a message of one line, for a file that is not a readable table.
     """
     try:
         file, head = _text(path)
@@ -83,7 +83,7 @@ def unreadable(path: str | Path, error: Exception) -> ValueError:
 
 
 def _text(path: str | Path) -> tuple[TextIO, str]:
-    """The file as text, and its beginning."""
+    """Open the file as text, decompressed; returns also its beginning."""
     if "tfevents" in Path(path).name:
         raise ValueError(f"{path} holds TensorBoard's events: export the scalars as CSV or JSON")
     raw: Any = open(path, "rb", buffering=HEAD)  # noqa: SIM115
@@ -98,12 +98,12 @@ def _text(path: str | Path) -> tuple[TextIO, str]:
         raw.close()
         raise
     text = head.decode(encoding, errors="ignore")
-    # Letters of another encoding, as in the names of columns, are no reason to read nothing.
+    # Invalid characters, perhaps in the name of an unused column, should not prevent reading.
     return io.TextIOWrapper(raw, encoding=encoding, errors="replace", newline=""), text
 
 
 def _encoding(path: str | Path, head: bytes) -> str:
-    """How the text of a file that begins so is written."""
+    """The encoding of a file with these first bytes. Raises ValueError for binary formats."""
     kind = next((name for magic, name in BINARY.items() if head.startswith(magic)), None)
     found = next((encoding for bom, encoding in ENCODINGS.items() if head.startswith(bom)), None)
     if kind is None and found is None and b"\0" in head:
@@ -116,10 +116,11 @@ def _encoding(path: str | Path, head: bytes) -> str:
 
 def _delimited(path: str | Path, file: TextIO, head: str) -> Table:
     lines = [line for line in head.splitlines() if line.strip()]
-    said = next((line[4] for line in lines[:1] if re.fullmatch("sep=.", line)), None)  # Excel's
+    # Excel writes the delimiter into a first line.
+    said = next((line[4] for line in lines[:1] if re.fullmatch("sep=.", line)), None)
     comments = [line.lstrip("# ") for line in lines if line.startswith("#")]
     lines = [line for line in lines[said is not None :] if _is_row(line)]
-    delimiter, width = _delimiter(lines[:-1] or lines)  # the last one may be cut in two
+    delimiter, width = _delimiter(lines[:-1] or lines)  # the last line may be incomplete
     delimiter = said or delimiter
     titles = [*takewhile(lambda row: len(row) == 1 < width, _cells(lines, delimiter))]
     rows = _rows(path, file, delimiter, (said is not None) + len(titles))
@@ -134,8 +135,11 @@ def _delimited(path: str | Path, file: TextIO, head: str) -> Table:
 
 
 def _rows(path: str | Path, file: TextIO, delimiter: str, skip: int) -> Iterator[list[str]]:
-    """Header and rows; without comments, rules, empty lines, and headers that a resumed run
-    repeats."""
+    """The header, then the rows, without comments, rules and empty lines.
+
+    If a resumed run has repeated the header, perhaps in another order, the rows after it are put
+    into the first one's order.
+    """
     header, order = [], None
     try:
         with file:
@@ -172,7 +176,7 @@ def _is_row(line: str) -> bool:
 def _headed(
     path: str | Path, first: list[str], rows: Iterator[list[str]], comment: list[str]
 ) -> tuple[list[str], Iterator[list[str]]]:
-    """A header for a table whose first row is one of numbers."""
+    """A header for a table that begins with a row of numbers; returns also all rows."""
     if len(comment) == len(first):
         header = comment
     elif len(first) == 1:
@@ -188,8 +192,10 @@ def _headed(
 
 
 def _delimiter(lines: list[str]) -> tuple[str, int]:
-    """The delimiter by which most lines have equally many cells, and how many; blanks only where
-    there is no other."""
+    """The delimiter that gives most lines the same number of cells, and that number.
+
+    Blanks are chosen only if no other delimiter occurs.
+    """
     counts = {}
     for d in (*DELIMITERS, " "):
         widths = Counter(map(len, _cells(lines[:20], d)))

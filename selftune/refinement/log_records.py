@@ -1,4 +1,4 @@
-"""The records of one run, from the table of any program."""
+"""Reading of the records of one run from any program's table."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from selftune.refinement.log_steps import (
 )
 from selftune.refinement.long_tables import widened
 
-COUNTS = ("tokens", "samples")  # that stand in for steps
-LONG, MANY = 60, 30  # of names of columns in messages
-AXES = ("step", *COUNTS, "epoch")  # what tells where a row stands, the best first
-MOST_STEPS = 2**53  # up to which floats tell whole numbers apart
+COUNTS = ("tokens", "samples")  # are used in place of steps if there is no column of steps
+LONG, MANY = 60, 30  # longest name of a column, and most names, in a message
+AXES = ("step", *COUNTS, "epoch")  # columns that give a row's position in the run, best first
+MOST_STEPS = 2**53  # floats represent whole numbers exactly up to here
 
 
 def read_records(
     path: str | Path, columns: Mapping[str, str], where: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What a `NormLog` is made of; see `NormLog.load`."""
+    """The arguments of `NormLog`, read as `NormLog.load` says."""
     for name, meaning in columns.items():
         if meaning not in (*SERIES, *WHOLE):
             raise ValueError(
@@ -99,7 +99,7 @@ def read_records(
 
 
 def _as_named(path: str | Path, header: Sequence[str], said: Mapping[str, str]) -> dict[str, str]:
-    """The caller's names of columns as the header spells them; case and punctuation may differ."""
+    """Replace the user's names of columns, in any case and punctuation, by the header's."""
     named = {}
     for name, meaning in said.items():
         alike = {n for n in header if n == name}
@@ -114,7 +114,7 @@ def _as_named(path: str | Path, header: Sequence[str], said: Mapping[str, str]) 
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Some names of columns, where there are many or long ones."""
+    """The names of columns for a message, cut if they are many or long."""
     listed = ", ".join(name if len(name) <= LONG else f"{name[:LONG]}..." for name in names[:MANY])
     return listed if len(names) <= MANY else f"{listed} and {len(names) - MANY} more"
 
@@ -124,7 +124,7 @@ def _letters(name: str) -> str:
 
 
 def _known_columns(path: str | Path, header: Sequence[str], said: Mapping[str, str]) -> list[int]:
-    """The columns to read; the first of them hold gradient norms."""
+    """The columns to read, those with gradient norms first."""
     norms = [i for meaning in GRADIENT_NORMS for i in matches(header, said, meaning)]
     if header and not norms:
         raise ValueError(
@@ -144,13 +144,13 @@ def _known_columns(path: str | Path, header: Sequence[str], said: Mapping[str, s
 def _chosen(
     path: str | Path, header: Sequence[str], said: Mapping[str, str], read: Mapping[int, Column]
 ) -> dict[str, Column]:
-    """A column with numbers in it for each meaning, gradient norms first."""
+    """A column that is not empty for each meaning, gradient norms first."""
     chosen: dict[str, Column] = {}
     run = None
     for meaning in (*NORMS, "lr", *AXES):
         found = [read[i] for i in matches(header, said, meaning, run) if read[i].given.any()]
         if found:
-            several = meaning in ("step", *NORMS)  # the first group's lr counts
+            several = meaning in ("step", *NORMS)  # of several columns of lr the first one counts
             chosen[meaning] = _one(path, found, meaning) if several else found[0]
             run = run or run_of(chosen[meaning].name)
         elif meaning == "update" and not chosen:
@@ -163,7 +163,7 @@ def _chosen(
 
 
 def _one(path: str | Path, columns: Sequence[Column], meaning: str) -> Column:
-    """One column of several with the same meaning, which must not contradict each other."""
+    """Merge columns with the same meaning. Raises ValueError if they contradict each other."""
     first, *others = columns
     for other in others:
         both = first.given & other.given
@@ -184,7 +184,7 @@ def _one(path: str | Path, columns: Sequence[Column], meaning: str) -> Column:
 
 
 def _measured(columns: Mapping[str, Column]) -> np.ndarray:
-    """Where there is a gradient norm of any kind."""
+    """A mask of the rows that have a gradient norm of any kind."""
     return np.logical_or.reduce([columns[n].given for n in GRADIENT_NORMS if n in columns])
 
 
@@ -193,7 +193,7 @@ def _with_gaps(column: Column) -> np.ndarray:
 
 
 def _places(path: str | Path, columns: Mapping[str, Column], notes: list[str]) -> np.ndarray:
-    """Where each row stands in the run, nan if nowhere; notes where that is not said in steps."""
+    """The position of each row in the run, nan if unknown; adds a note if it is not in steps."""
     measured = _measured(columns)
     step, epoch = columns.get("step"), columns.get("epoch")
     if step is not None and step.given[measured].any():
@@ -234,8 +234,10 @@ def _places(path: str | Path, columns: Mapping[str, Column], notes: list[str]) -
 def _joined(
     at: np.ndarray, rows: np.ndarray, columns: Mapping[str, Column]
 ) -> tuple[np.ndarray, dict[str, Column]]:
-    """Steps, and the columns at each; the cells of a step may stand in several rows, the last
-    of which counts."""
+    """Merge the rows of each step: returns the steps, and the columns at them.
+
+    If several rows give a value for the same step, the last one counts.
+    """
     places = at[rows] if (at[rows] % 1 == 0).all() else in_intervals(at[rows])
     steps, of_row = np.unique(places, return_inverse=True)
     joined = {}
@@ -258,7 +260,7 @@ def _total(
     steps: np.ndarray,
     last: float,
 ) -> tuple[int, str | None]:
-    """How many steps the run made, and a note if it was to make more."""
+    """The number of steps of the run, and a note if it was planned to make more."""
     said = _number_of_run(path, "total_steps", texts)
     if said is not None and not 0 < said <= MOST_STEPS:
         raise ValueError(f"{path}: total_steps is {said:g}, not a number of steps")
@@ -288,7 +290,7 @@ def _number_of_run(path: str | Path, name: str, texts: Mapping[str, str]) -> flo
 def _interpolated(
     steps: np.ndarray, lr: Column, records: np.ndarray, notes: list[str]
 ) -> np.ndarray:
-    """Learning rates at the records; between the steps that have one, a straight line."""
+    """Learning rates at the records, interpolated linearly between the steps that have one."""
     if not lr.given[records].all():
         notes.append(f"{lr.name} stands at other steps than the norms: it is interpolated")
     return np.interp(steps[records], steps[lr.given], lr.values[lr.given])

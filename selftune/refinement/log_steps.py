@@ -1,4 +1,4 @@
-"""Where the rows of a log stand in its run: resumed runs, several runs, steps of an epoch."""
+"""Positions of a log's rows in the run: resumed runs, several runs, and steps within epochs."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from pathlib import Path
 
 import numpy as np
 
-# Of the rows: how many of one run may repeat a step with another norm, or be out of order.
+# The largest fraction of one run's rows that may repeat a step with another norm, or be out of
+# order.
 REPEATED = 0.1
-# Of the run: what begins anew after so much of it is another run, and not the same one resumed.
+# Steps that start over after at least this fraction of the run mean another run, not a resume.
 ANOTHER_RUN = 0.5
-ENDS = 10  # distances between records, at either end of a run, that tell how often it recorded
+ENDS = 10  # gaps between records, at either end of a run, from which its spacing is taken
 
 
 def one_run(path: str | Path, at: np.ndarray, norms: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """The rows of the run as it went on to its end, and notes.
+    """The rows that belong to the final history of a run, and notes.
 
-    at: where rows stand, as they were written, nan if nowhere; norms: nan where a row has none.
-    After a resume the later row of a step counts, which the caller has to see to; what the earlier
-    part recorded beyond the end of the last one is left out here.
-    Raises ValueError where the rows are those of several runs.
+    at: the position of each row, in the order of writing; nan if unknown.
+    norms: nan where a row has none.
+    After a resume, rows that the earlier part wrote beyond the end of the last part are left out.
+    A step may still occur twice: the caller has to take the later row.
+    Raises ValueError if the rows come from several runs.
     """
     measured = np.flatnonzero(np.isfinite(at) & np.isfinite(norms))
     rows, placed = np.flatnonzero(np.isfinite(at)), at
@@ -50,7 +52,7 @@ def one_run(path: str | Path, at: np.ndarray, norms: np.ndarray) -> tuple[np.nda
 
 
 def counted_on(at: np.ndarray, epochs: np.ndarray) -> np.ndarray | None:
-    """Steps of the whole run for steps that begin anew with each epoch; None if they do not."""
+    """Steps of the whole run from steps that restart in each epoch; None if they do not restart."""
     falls = np.flatnonzero(np.diff(at) < 0) + 1
     if not len(falls) or not (epochs[falls] > epochs[falls - 1]).all():
         return None
@@ -61,17 +63,17 @@ def counted_on(at: np.ndarray, epochs: np.ndarray) -> np.ndarray | None:
 
 
 def in_intervals(at: np.ndarray) -> np.ndarray:
-    """Whole numbers for places that are none, such as epochs: how many usual distances."""
+    """Whole numbers from fractional positions such as epochs, in units of the usual distance."""
     distances = np.diff(np.unique(at))
     return np.round(at / np.median(distances)) if len(distances) else np.zeros(len(at))
 
 
 def first_and_total(steps: np.ndarray) -> tuple[int, int]:
-    """What a run's first record would be called, and how many steps the records cover.
+    """The number that a run's first record has, and the number of steps that the records cover.
 
-    Programs count from 0 or from 1, record every d steps at the first or at the last of them, and
-    often the first and the last step besides: 0, d, ..., T - d and d, 2 d, ..., T are of T steps,
-    and so are 1, d, ..., T and 0, d - 1, ..., T - 1.
+    Programs count from 0 or from 1, record once in d steps, at the first or at the last of them,
+    and often record the first and the last step of the run in addition. So these all cover T steps:
+    0, d, ..., T - d;  d, 2 d, ..., T;  1, d, ..., T;  0, d - 1, ..., T - 1.
     """
     first, last, gaps = int(steps[0]), int(steps[-1]), np.diff(steps)
     if not len(gaps):
@@ -80,7 +82,7 @@ def first_and_total(steps: np.ndarray) -> tuple[int, int]:
     begin = min(first, early)
     zero = first == 0 or (early > 1 and first % early == early - 1)
     base = 0 if zero else 1
-    besides = gaps[-1] < late  # the last step, recorded though it was not its turn
+    besides = gaps[-1] < late  # the last step was recorded in addition
     turn = int(steps[-2] if besides else last) % late
     if besides or (turn + 1 - base) % late == 0:
         return begin, last - base + 1
@@ -90,7 +92,7 @@ def first_and_total(steps: np.ndarray) -> tuple[int, int]:
 
 
 def _parts(at: np.ndarray) -> list[slice]:
-    """Stretches in which steps do not fall; one if rows are in no order to learn from."""
+    """Stretches of rows with non-decreasing steps; a single one if the rows are not in order."""
     if not len(at):
         return [slice(0, 0)]
     falls = (np.flatnonzero(np.diff(at) < 0) + 1).tolist()
@@ -100,7 +102,7 @@ def _parts(at: np.ndarray) -> list[slice]:
 
 
 def _contradictions(at: np.ndarray, norms: np.ndarray) -> int:
-    """How many norms of a stretch differ from another norm of the same step."""
+    """The number of norms that differ from another norm of the same step."""
     order = np.argsort(at, kind="stable")
     same = np.diff(at[order]) == 0
     return int((same & (np.diff(norms[order]) != 0)).sum())

@@ -1,4 +1,4 @@
-"""Tables with a row for each measurement: its name in one column and its value in another."""
+"""Tables in long format, with a row for each measurement, converted to a column for each name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from selftune.refinement.log_columns import GRADIENT_NORMS, canonical, matches
 from selftune.refinement.log_files import Table
 
-# TensorBoard's, MLflow's, and those of tables that pandas made long.
+# Names of the columns with a measurement's name and value, in TensorBoard, MLflow and pandas' melt.
 NAMES = ("tag", "tag_name", "key", "metric", "metric_name", "metric_key", "name", "variable")
 VALUES = ("value", "values", "metric_value", "scalar", "scalar_value")
 
@@ -17,10 +17,11 @@ VALUES = ("value", "values", "metric_value", "scalar", "scalar_value")
 def widened(
     table: Table, said: Mapping[str, str], where: Mapping[str, str]
 ) -> tuple[Table, dict[str, str]]:
-    """The table with a column for each name of a measurement, and what is said of its columns.
+    """Convert a table in long format to one with a column for each name; return others unchanged.
 
-    Tables of one measurement have no names: the value is taken for the gradient norm, with a note.
-    Others come back as they are.
+    A table of one measurement has no column of names: its values are taken for gradient norms, with
+    a note.
+    said: name of a column -> its meaning. It is returned too, with what was added.
     """
     header = table.header
     plain = [canonical(name) for name in header]

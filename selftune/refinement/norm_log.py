@@ -1,4 +1,4 @@
-"""Gradient norms of a run, and the table in which they are kept."""
+"""NormLog: the gradient norms of a run, read from and written to tables."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from selftune.refinement.log_steps import first_and_total
 
 @dataclass(frozen=True, eq=False)
 class NormLog:
-    """Norms at some steps of one run, as `GradientNorms` records them or another program's log.
+    """Norms at some steps of a run, recorded by `GradientNorms` or read from a program's log.
 
-    steps: rising.
-    norms: a number a record under each name: "l2" and "l1" of the gradient that the optimizer
-        consumed; "update", <g, u> where u is what lr multiplied in the step; "weight", the l2
-        norm of the weights before the step.
+    steps: of the records, increasing.
+    norms: for each name an array with a number for each record. "l2" and "l1" are norms of the
+        gradient that the optimizer got; "update" is <g, u>, where u is the update before its
+        multiplication by lr; "weight" is the l2 norm of the weights before the step.
     lrs: learning rates of the first parameter group, if known.
     weight_decay: the largest of all groups, if known.
     optimizer: the name of its class, if known.
-    total_steps: of the run; if 0, as many as the records cover at their usual distance.
-    notes: what was assumed when the log of another program was read.
+    total_steps: the length of the run; 0 means that which the records cover.
+    notes: assumptions that were made when another program's log was read.
     """
 
     steps: np.ndarray
@@ -64,7 +64,7 @@ class NormLog:
 
     @property
     def begin(self) -> int:
-        """What the run's first record is called: 0, or 1, or the distance between records."""
+        """The step number that the run's first record has: 0, 1, or the spacing of records."""
         return first_and_total(self.steps)[0]
 
     @property
@@ -73,7 +73,7 @@ class NormLog:
         return float(np.median(np.diff(self.steps))) if len(self.steps) > 1 else 1.0
 
     def after(self, step: int) -> NormLog:
-        """What was recorded after so many steps, as the log of a run that began then."""
+        """The records after the first `step` steps, as the log of a run that began there."""
         kept = self.steps - self.begin >= step
         return replace(
             self,
@@ -84,7 +84,7 @@ class NormLog:
         )
 
     def before(self, step: int) -> NormLog:
-        """What was recorded in the first so many steps, as the log of a run that ended there."""
+        """The records of the first `step` steps, as the log of a run that ended there."""
         kept = self.steps - self.begin < step
         return replace(
             self,
@@ -95,17 +95,17 @@ class NormLog:
         )
 
     def clipped(self, largest: float) -> NormLog:
-        """The log of a run whose norms were recorded before gradients were clipped to a norm.
+        """The log with norms as they were after clipping to the l2 norm `largest`.
 
-        Most programs log what `clip_grad_norm_` returns, the norm before clipping; refinement
-        wants what the optimizer consumed. Raises ValueError for a log without l2 norms.
+        Most programs log what `clip_grad_norm_` returns, the norm before clipping, but refinement
+        needs the norm that the optimizer got. Raises ValueError for a log without l2 norms.
         """
         norms, note = clipped(self.norms, largest)
         notes = [n for n in self.notes if n != clipping_note(self.norms["l2"])]
         return replace(self, norms=norms, notes=(*notes, note))
 
     def save(self, path: str | Path) -> None:
-        """Write a CSV table that `load` reads back exactly; compressed if it ends in .gz."""
+        """Write a CSV table that `load` reads back exactly; compressed if the path ends in .gz."""
         series = {"step": self.steps, "lr": self.lrs, **self.norms}
         columns = {name: v.tolist() for name, v in series.items() if v is not None}
         for name in WHOLE:
@@ -124,19 +124,19 @@ class NormLog:
     ) -> NormLog:
         """Read a table with a header, ours or another program's: CSV, JSON or JSON lines.
 
-        Columns are parted by commas, semicolons, tabs, bars or blanks; files may be compressed by
-        gzip. Read are, for instance, what Lightning, Weights & Biases, TensorBoard, MLflow and
-        pandas export, and transformers' trainer_state.json.
+        Columns may be separated by commas, semicolons, tabs, bars or blanks; files may be
+        compressed by gzip. It reads, for instance, exports of Lightning, Weights & Biases,
+        TensorBoard, MLflow and pandas, and transformers' trainer_state.json.
 
-        columns: their name -> ours: step, lr, l2, l1, update, weight, total_steps,
-            weight_decay, optimizer. Our names and the usual ones of loggers are understood as
-            they are, in upper and lower case; other columns are left out. Without a column of
-            steps, a row with a norm is a step.
-        where: only the rows with these values in these columns, from a table of many runs.
-        A row without a gradient norm is no record, though its other cells count; a nan is one
-        that cannot be used. Of a step that is there twice, as after a resume, the last row
-        counts. `notes` says what was assumed. Raises ValueError, in one line, for a table without
-        norms or of several runs.
+        columns: name of a column in the file -> its meaning: step, lr, l2, l1, update, weight,
+            total_steps, weight_decay, optimizer. These names and the usual names of loggers are
+            recognized without it, in upper and lower case; other columns are ignored. Without a
+            column of steps, each row with a norm counts as a step.
+        where: column -> value; in a table of many runs, only rows with these values are read.
+        A row without a gradient norm is not a record, but its other cells are used; a norm of nan
+        is an unusable record. If a step occurs twice, as after a resume, the last row counts.
+        `notes` says what was assumed. Raises ValueError, with a message of one line, for a table
+        without norms or with several runs.
         """
         return NormLog(**read_records(path, columns or {}, where or {}))
 

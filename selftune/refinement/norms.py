@@ -1,4 +1,4 @@
-"""Norms and inner products over tensors of all kinds: low precision, sparse, sharded, anywhere."""
+"""Norms and inner products over tensors of any dtype, device, sparsity and sharding."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from selftune.tensor_list import TensorList
 
 
 def norm(tensors: Sequence[Tensor], ord: float) -> Tensor:
-    """The vector norm over all elements of all tensors, 0-d, on the first one's device."""
+    """The vector norm over all elements of all tensors, 0-d, on the first tensor's device."""
     alike: dict[Any, list[Tensor]] = {}
     for tensor in tensors:
         dense = tensor.coalesce().values() if tensor.is_sparse else tensor
         alike.setdefault((dense.device, dense.dtype, type(dense)), []).append(dense)
-    # A norm of sharded tensors is itself spread over the ranks, and so is a sum of them.
+    # The norm of DTensors is itself a DTensor, which `whole` completes over the ranks.
     norms = [
         whole(TensorList(same).norm(ord, _accurate(dtype))) for (_, dtype, _), same in alike.items()
     ]

@@ -1,4 +1,4 @@
-"""The picture of a refinement: norms, and the schedule that they give. Needs matplotlib."""
+"""The figure of a refinement, by matplotlib: the norms and the resulting schedule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def picture(refined: Refined) -> Figure:
-    """Norms, smoothed norms, and the schedule that they give beside linear decay."""
+    """Plot the norms before and after smoothing, and the schedule compared with linear decay."""
     require_matplotlib()
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""GradientNorms: records what an optimizer consumes, step by step."""
+"""GradientNorms: step hooks that record gradient and weight norms for `refine`."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ class GradientNorms:
             train(...)
         recorder.log.save("norms.csv")
 
-    They see the gradients as the optimizer does: after clipping, and without the scale of a
-    GradScaler. Steps that a GradScaler or the optimizer skips are not recorded, nor counted.
-    Training is not changed. Nothing waits for the device but one transfer in 100 records, and
-    the verdict on a step that may be skipped, before the next one.
+    The hooks see the gradients as the optimizer does: clipped, and without the scale of a
+    GradScaler. Steps that a GradScaler or the optimizer skips are neither recorded nor counted.
+    Training is not changed. The host waits for the device once in 100 records, and before a step
+    for the verdict on the last one, if that may have been skipped.
 
-    update: record <g, u> too, where u is what lr multiplies in the step: the weights that
-        refinement wants, for any optimizer. It is taken from the step itself, and costs a copy
-        of the parameters. Where groups have several learning rates, lr is the first one's.
-    every: record every so many steps.
-    capacity: records kept. When there are more, every second one goes, from then on.
-    log: that of the run so far, when it is resumed. Its records of steps after the checkpoint, by
-        the optimizer's own count at the first step, are dropped.
-        For optimizers that count no steps, as torch's SGD, give `log.before(step)`.
+    update: also record <g, u>, where u is the update before its multiplication by lr. Refinement
+        prefers it for any optimizer. It is measured from the step, which takes a copy of the
+        parameters. If groups have different learning rates, lr is that of the first.
+    every: number of steps between two records.
+    capacity: the most records that are kept. When there are more, every second one is dropped, and
+        from then on only every second one is recorded.
+    log: the log of the run so far, if it is resumed. Its records of steps after the checkpoint are
+        dropped, by the optimizer's own count at the first step. For optimizers that do not count
+        steps, such as torch's SGD, pass `log.before(step)`.
     """
 
     def __init__(
@@ -52,20 +53,20 @@ class GradientNorms:
             raise ValueError(f"capacity must be 2 or more, got {capacity}")
         optimizer = innermost_optimizer(optimizer)
         self._optimizer = optimizer
-        self._joined = log is not None  # and no step made since
+        self._joined = log is not None  # resumed from a log, and no step made since
         self._names = ("weight", "l2", "l1", *(("update",) if update else ()))
         self._every, self._capacity = every, capacity
         self._step = 0
         self._records: list[list[float]] = []  # step, lr, and the norms by name
         self._waiting: list[tuple[int, Any, Tensor]] = []
-        self._measured: list[Tensor] = []  # of the present step; none: it is not recorded
-        self._stepping: list[Tensor] = []  # parameters
-        self._before: list[Tensor] = []  # where they were
+        self._measured: list[Tensor] = []  # norms of this step; empty if it is not recorded
+        self._stepping: list[Tensor] = []  # the parameters that step
+        self._before: list[Tensor] = []  # their values before the step
         self._stepped: tuple[Any, Tensor] | None = None  # lr and norms of the last step
         if log is not None:
             self._resume(log)
-        # In this order, so that a step is reported after it was measured and before the next one
-        # is.
+        # The order of registration matters: a step is first measured, then reported by
+        # `_following`, and only then is the next step measured.
         after = optimizer.register_step_post_hook(self._after_step)
         self._following = Following(optimizer, self._made)
         before = optimizer.register_step_pre_hook(self._before_step)
@@ -88,7 +89,7 @@ class GradientNorms:
         )
 
     def close(self) -> None:
-        """Take the hooks off; the log stays."""
+        """Remove the hooks; the log stays."""
         for handle in self._handles:
             handle.remove()
 
@@ -106,7 +107,7 @@ class GradientNorms:
         self._measured, self._before, self._stepped = [], [], None
         if self._step % self._every:
             return
-        # A closure computes the gradients within the step: they are measured after it.
+        # If a closure computes the gradients within the step, they are measured after it.
         closure = args[1] if len(args) > 1 else kwargs.get("closure")  # args[0]: the optimizer
         params = [p for group in optimizer.param_groups for p in group["params"]]
         self._stepping = [p for p in params if closure is not None or p.grad is not None]
@@ -135,7 +136,7 @@ class GradientNorms:
             ]
             self._measured.append(dot(*zip(*moved, strict=True)) / lr)
             self._before = []
-        # A scheduler writes into an lr that is a tensor.
+        # A copy, as a scheduler writes into an lr that is a tensor.
         lr = lr.clone() if isinstance(lr, Tensor) else lr
         self._stepped = lr, torch.stack(self._measured)
 
@@ -148,13 +149,13 @@ class GradientNorms:
 
     def _gradient_norms(self) -> list[Tensor]:
         grads = [p.grad for p in self._stepping if p.grad is not None]
-        # Fused optimizers get their gradients scaled, and divide by the scale themselves.
+        # Fused optimizers get scaled gradients from a GradScaler, and unscale them in the step.
         scale = getattr(self._optimizer, "grad_scale", None)
         norms = [norm(grads, 2), norm(grads, 1)]
         return norms if scale is None else [value / scale for value in norms]
 
     def _moving(self, p: Tensor) -> Tensor:
-        """What takes the steps: the parameter, or z of Schedule-Free, whose parameters average."""
+        """The iterate that takes the optimizer's steps: z in Schedule-Free, else the parameter."""
         state = self._optimizer.state.get(p, {})
         return state.get("z", state.get("schedule_free_z", p)).detach()
 
@@ -165,7 +166,7 @@ class GradientNorms:
                 self._records.append([step, float(lr), *row])
             self._waiting = []
         while len(self._records) > self._capacity:
-            # Records lie at multiples of `every`: those at multiples of its double stay.
+            # Records lie at multiples of `every`; keep those at multiples of 2 * every.
             self._every *= 2
             self._records = [record for record in self._records if record[0] % self._every == 0]
 
@@ -181,13 +182,13 @@ class GradientNorms:
         self._every = max(self._every, round(log.spacing))
 
     def _cut(self, made: int | None) -> None:
-        """Go on after so many steps, and drop what was recorded later."""
+        """Continue after `made` steps, and drop what was recorded later."""
         if made is not None and made < self._step:
             self._records = [record for record in self._records if record[0] < made]
             self._step = made
 
 
 def _name(optimizer: Optimizer) -> str:
-    """Of its class, with that of what it wraps: ScheduleFree(SGD)."""
+    """The class's name, with that of a wrapped optimizer: ScheduleFree(SGD)."""
     name, base = type(optimizer).__name__, getattr(optimizer, "base", None)
     return f"{name}({_name(base)})" if isinstance(base, Optimizer) else name

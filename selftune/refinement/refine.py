@@ -1,4 +1,4 @@
-"""refine: the schedule that is best for the gradient norms of an earlier run."""
+"""refine: the schedule that minimizes the convex bound for the gradient norms of a run."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from selftune.schedules.schedule import Schedule
 # kind -> (columns of a log in order of preference, power of their inverse)
 KINDS = {"sgd": (("l2",), 2), "adam": (("l1", "l2"), 1), "update": (("update",), 1)}
 
-# Parts of the names of optimizers whose update is a multiple of the gradient or of its average.
+# Optimizers with such a name have updates proportional to the gradient or its moving average.
 SGD_LIKE = ("SGD", "DoG", "DoWG")
 
-LARGEST_WEIGHT = 100.0  # times their median
+LARGEST_WEIGHT = 100.0  # weights are capped at so many times their median
 
 
 @dataclass(frozen=True, slots=True)
 class Refined(Schedule):
-    """A refined schedule, and what it was made of.
+    """A refined schedule, with its diagnostics and the data that it was computed from.
 
-    places: fractions of the run to which the arrays below belong.
-    norms, smoothed: gradient norms that went in, decoupled, before and after smoothing.
-    weights: w of the theorem, the largest being 1: with gradients held fixed, the last iterate
-        under the schedule, or under what comes after its warm-up, is the average of the iterates
-        of steps w, weighted with w.
+    places: the fractions of the run to which the arrays below belong.
+    norms, smoothed: the decoupled gradient norms, before and after smoothing.
+    weights: w of the theorem, the largest being 1. For fixed gradients, the last iterate under the
+        schedule (after its warm-up) equals the average with weights w of the iterates that take
+        steps of sizes w.
     """
 
     diagnostics: Diagnostics = field(compare=False, repr=False)
@@ -66,31 +66,33 @@ def refine(
     Defazio et al., Optimal Linear Decay Learning Rate Schedules and Further Refinements, 2023.
     https://arxiv.org/abs/2310.07831
 
-    With weights w_t = |g_t|^-2 the multiplier of step t is w_t times the sum of the weights
-    after t, over the largest such product. A run of T steps is judged after its last one, where
-    no gradient is taken any more: it counts as one more weight like the last. So constant norms
-    give linear decay, and no step is lost to a multiplier of 0.
+    With weights w_t = |g_t|^-2, the multiplier of step t is w_t times the sum of the weights
+    after t, divided by the largest such product. The last iterate of a run of T steps, at which no
+    gradient is taken, counts as one more weight equal to the last. So constant norms give linear
+    decay, and no step has the multiplier 0.
 
     The norms are smoothed by a running median. At the left edge the first norm is repeated, so
     that norms that fall at the beginning give a warm-up; at the right edge they are mirrored.
 
-    log: what `GradientNorms` recorded or `NormLog.load` read; or norms, one a step.
+    log: from `GradientNorms` or `NormLog.load`; or plain l2 norms, one for each step.
     total_steps: of the schedule; by default those of the log.
-    kind: "sgd", |g|_2^-2; "adam", |g|_1^-1, or |g|_2^-1 where only that is known; "update",
-        <g, u>^-1, for any optimizer; "auto": "update" if it was recorded, "sgd" for plain norms
-        and for optimizers named SGD, DoG or DoWG (in part), else "adam", which a log that names
-        no optimizer is most often of; the diagnostics say what was assumed.
+    kind: the weights. "sgd": |g|_2^-2. "adam": |g|_1^-1, or |g|_2^-1 if only that is known.
+        "update": <g, u>^-1, for any optimizer. "auto": "update" if it was recorded; "sgd" for plain
+        norms and for optimizers whose name contains SGD, DoG or DoWG; else "adam". The diagnostics
+        say what was assumed.
     smoothing: length of the running median, as a fraction of the run in [0, 0.5].
-    decouple: times what the norms are taken: "weight_norm", the recorded one; "model", one that
-        follows from lrs and weight_decay; "none"; "auto": the first of these that the log
-        allows, but "none" without weight decay. See decoupling.py for why. <g, u> is taken times
-        the squared weight norm where u is proportional to g: where the optimizer is named as
-        above, or <g, u> is |g|_2^2.
-    warmup: length of a linear warm-up, in steps or as a fraction of the run. What was recorded in
-        so many steps is left out, and the rest refined. For networks whose first gradients are
-        small, as where layers begin at zero: the schedule would begin in a spike.
-    steps, lrs, weight_decay: of each norm, of each norm, of the run; where the log has none.
-    Look at `.diagnostics` before you use it. Raises ValueError where the log gives no schedule.
+    decouple: what the norms are multiplied by, see decoupling.py. "weight_norm": the recorded
+        weight norm. "model": a weight norm modelled from lrs and weight_decay. "none": nothing.
+        "auto": the first of these that the log allows, but "none" without weight decay. <g, u> is
+        multiplied by the squared weight norm if u is proportional to g: if the optimizer is named
+        as above, or if <g, u> is |g|_2^2.
+    warmup: length of a linear warm-up, in steps (int) or as a fraction of the run (float). Norms
+        recorded within it are left out. Use it if the first gradients are small, for instance as
+        layers are initialized at zero: the schedule would begin with a spike.
+    steps, lrs: of each norm, if the log does not have them.
+    weight_decay: of the run, if the log does not have it.
+    Look at `.diagnostics` before you use the schedule. Raises ValueError for a log with too few
+    norms, and for options that do not fit it.
     """
     if not 0 <= smoothing <= 0.5:
         raise ValueError(f"smoothing is a fraction of the run in [0, 0.5], got {smoothing}")
@@ -167,7 +169,7 @@ def _as_log(
 
 
 def _kind(log: NormLog, kind: str) -> tuple[str, str]:
-    """How the norms become weights, and which of them."""
+    """The kind of weights, and the name of the norms that they are computed from."""
     if kind == "auto":
         kind = "sgd" if _is_sgd_like(log) else "adam"
         kind = "update" if "update" in log.norms else kind
@@ -188,12 +190,12 @@ def _is_sgd_like(log: NormLog) -> bool:
 
 
 def _follows_gradient(log: NormLog) -> bool:
-    """Whether u of <g, u> is proportional to g, or has a length of its own."""
+    """Whether the update u is proportional to the gradient g; otherwise its size is independent."""
     if _is_sgd_like(log):
         return True
     if "l2" not in log.norms:
         return False
-    # Others may do as SGD does: <g, u> is then |g|^2 but for rounding.
+    # Optimizers of other names may step as SGD does: then <g, u> is |g|^2 up to rounding.
     with np.errstate(over="ignore"):
         same = np.isclose(log.norms["update"], log.norms["l2"] ** 2, rtol=0.05, atol=0)
     return bool(same.sum() > 0.9 * len(same))

@@ -1,4 +1,4 @@
-"""The norms of a log as series at equal distances over the run."""
+"""Series: the norms of a log, interpolated to equal distances over the run, and smoothed."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from scipy.ndimage import median_filter
 from selftune.refinement.decoupling import modelled_weight_norm
 from selftune.refinement.norm_log import NormLog
 
-LONGEST = 20_000  # records; of more, a sample
-EDGE = 0.1  # of the run, at its beginning or end, that may lack norms
-TRIM = 0.02  # of the run, whose norms may be a thousand times the rest
-NEARBY = 0.1  # of the run, from whose median no norm should be far,
-FAR = 10.0  # times larger or smaller
+LONGEST = 20_000  # points of a series; longer logs are sampled
+EDGE = 0.1  # largest fraction of the run, at its beginning or end, that may lack norms
+TRIM = 0.02  # first fraction of the run, whose norms may be a thousand times larger than the rest
+# A norm is an outlier if it is FAR times larger or smaller than the running median over this
+# fraction of the run.
+NEARBY = 0.1
+FAR = 10.0
 
 
 @dataclass(frozen=True)
 class Gap:
-    """The longest stretch without a usable record, between two that have one."""
+    """The longest stretch without a usable record."""
 
-    after: int  # steps
-    before: int
-    share: float  # of the run
+    after: int  # the step of the record before it
+    before: int  # the step of the record after it
+    share: float  # its length as a fraction of the run
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Logarithms at equal distances over the run, interpolated where a record is unusable.
+    """Logarithms at equal distances over the run, interpolated between usable records.
 
-    log_weight_norms: what is added to decouple; zeros if nothing is.
+    log_weight_norms: what decoupling adds to the log norms; zeros without decoupling.
     log_lrs: None if unknown; -inf where lr is 0.
     """
 
@@ -40,18 +42,19 @@ class Series:
     log_lrs: np.ndarray | None
     num_records: int
     num_unusable: int
-    num_outliers: int  # of the usable, after the first 2 % of the run
-    missing: float  # the share of the run before the first usable record
+    num_outliers: int  # among the usable norms after the first 2 % of the run
+    missing: float  # fraction of the run before the first usable record
     gap: Gap | None
 
     @staticmethod
     def of(log: NormLog, name: str, decouple: str, sgd: bool) -> Series:
-        """The series of the norms of one name.
+        """The series of the norms with this name.
 
-        sgd: whether the optimizer's updates are as long as the gradient, up to a factor; else
-            they have a length of their own, as Adam's.
+        sgd: whether the norm of the optimizer's updates is proportional to that of the gradient;
+            otherwise it is independent of it, as in Adam.
         """
-        # Norms are as |x|^-degree: where u is proportional to g, <g, u> is so twice.
+        # The norms scale with the weight norm to the power -degree. If u is proportional to g,
+        # both factors of <g, u> scale.
         degree = 2 if sgd and name == "update" else 1
         norms = log.norms[name]
         positive = np.isfinite(norms) & (norms > 0)
@@ -103,7 +106,7 @@ class Series:
 
 
 def _longest_gap(log: NormLog, records: np.ndarray) -> Gap | None:
-    """None where no distance is far from the usual one."""
+    """The longest gap; None if all distances between records are about the usual one."""
     steps = log.steps[records]
     distances = np.diff(steps)
     i = int(np.argmax(distances))
@@ -113,7 +116,7 @@ def _longest_gap(log: NormLog, records: np.ndarray) -> Gap | None:
 
 
 def smooth(values: np.ndarray, share: float) -> np.ndarray:
-    """The running median over a share of the run, an odd number of values."""
+    """The running median over a fraction `share` of the run, rounded to an odd number of values."""
     length = 2 * (int(share * len(values)) // 2) + 1
     mirrored = np.concatenate([values, values[::-1][: 2 * length]])
     return median_filter(mirrored, size=length, mode="nearest")[: len(values)]

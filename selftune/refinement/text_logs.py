@@ -1,4 +1,4 @@
-"""Logs that programs print for people: named, so that their users know what to do with them."""
+"""Recognition of logs printed as text, which are refused with a command that makes a table."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass(frozen=True)
 class TextLog:
-    """Lines that a program prints.
+    """The format of a program's printed log.
 
-    line: what one of them looks like.
-    sed: an extended regular expression with a step and a gradient norm as its groups; None where
-        the lines hold no gradient norm.
-    instead: a file of the same program that is read.
+    line: a regular expression that finds a line of it.
+    sed: an extended regular expression whose groups are a step and a gradient norm; None if the
+        lines contain no gradient norm.
+    instead: a file of the same program that can be read.
     """
 
     program: str
@@ -62,7 +62,7 @@ TEXT_LOGS = (
 
 
 def refuse_text_log(path: str | Path, head: str) -> None:
-    """Raise the ValueError that names the format if the file begins as one of these do."""
+    """Raise ValueError, with the remedy, if the beginning of the file is a printed log."""
     lines = [COLOUR.sub("", line).strip() for line in head.splitlines()[:200]]
     for log in TEXT_LOGS:
         if any(re.search(log.line, line) for line in lines):

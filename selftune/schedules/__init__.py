@@ -1,7 +1,7 @@
-"""Learning-rate schedules: frozen functions of the step.
+"""Learning-rate schedules: immutable functions of the step.
 
-Refinement and ablation live in packages of their own, which build on this one; their public names
-are found here too.
+The packages selftune.refinement and selftune.ablation build on this one; their public names can
+be imported from here too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from selftune.refinement import NormLog as NormLog
     from selftune.refinement import refine as refine
 
-# Packages that import this one, by the names they lend it: loaded when first asked for.
+# Names from packages that import this one: they are loaded on first use, to avoid a circle.
 _ELSEWHERE = {
     **dict.fromkeys(("Ablation", "Run", "ablate"), "selftune.ablation"),
     **dict.fromkeys(("GradientNorms", "NormLog", "refine"), "selftune.refinement"),

@@ -1,4 +1,4 @@
-"""`python -m selftune.schedules refine norms.csv`: the command of selftune.refinement."""
+"""The command `python -m selftune.schedules refine norms.csv`, see selftune.refinement."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The convex bound of a schedule on the final loss, and the peak lr that is best by it."""
+"""The convex bound on the final loss of a schedule, and the peak lr that minimizes it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Bound:
     Learning-Rate Scheduling, 2025, use it to compare schedules.
     https://arxiv.org/abs/2310.07831 https://arxiv.org/abs/2501.18965
 
-    It is the worst case: good for ratios between schedules, not for losses.
+    It is a worst case: use it for ratios between schedules, not to predict losses.
 
-    distance, noise, tail: its three terms at peak lr 1: that of the distance to a solution,
-        that of the average iterate, and what the last iterate adds.
+    distance, noise, tail: its three terms at a peak lr of 1: that of the distance to a solution,
+        that of the gradient norms for the average iterate, and that which the last iterate adds.
     """
 
     distance: float
@@ -50,7 +50,7 @@ class Bound:
 
 
 def convex_bound(factors: np.ndarray, gradient_norms: Norms, distance: float) -> Bound:
-    """The bound for multipliers of a peak lr, in one pass over the steps.
+    """The bound for a schedule's multipliers, computed in O(steps).
 
     gradient_norms: one number, or norms at equal distances over the run.
     """
@@ -63,7 +63,8 @@ def convex_bound(factors: np.ndarray, gradient_norms: Norms, distance: float) ->
         raise ValueError("gradient_norms are zero wherever the schedule is not: no lr is too large")
     tails = _sums_from(factors)  # sum of the multipliers from each step on
     noise_tails = _sums_from(noise)
-    # What follows step k, for all steps but the last; nothing moves where nothing follows.
+    # Sums after step k, for all steps but the last. Steps after which all multipliers are 0 are
+    # left out: their terms are 0 / 0.
     after, k = tails[1:], np.arange(len(factors) - 1)
     k = k[after > 0]
     last = np.sum(factors[k] / tails[k + 1] * noise_tails[k] / tails[k])
@@ -75,10 +76,10 @@ def convex_bound(factors: np.ndarray, gradient_norms: Norms, distance: float) ->
 
 
 def transfer_lr(lr: float, from_: Schedule, to: Schedule, gradient_norms: Norms = 1.0) -> float:
-    """A peak lr tuned with one schedule, as another schedule wants it.
+    """The peak lr for the schedule `to`, from one that was tuned with the schedule `from_`.
 
-    The ratio of the lrs at which their bounds are smallest; it holds for another number of
-    steps too. gradient_norms: as in `Schedule.bound`.
+    It is multiplied by the ratio of the lrs that minimize their bounds. The schedules may have
+    different numbers of steps. gradient_norms: as in `Schedule.bound`.
     """
     if not 0 < lr < math.inf:
         raise ValueError(f"lr must be positive and finite, got {lr}")
@@ -86,7 +87,7 @@ def transfer_lr(lr: float, from_: Schedule, to: Schedule, gradient_norms: Norms 
 
 
 def stretched(norms: Norms, num_steps: int) -> np.ndarray:
-    """Norms at equal distances over a run, at each of its steps."""
+    """Norms at equal distances over a run, interpolated to each of its steps."""
     values = np.atleast_1d(np.asarray(norms, dtype=np.float64))
     if values.ndim != 1 or not len(values):
         raise ValueError(f"gradient_norms must be a number or a list, got shape {values.shape}")
@@ -97,5 +98,5 @@ def stretched(norms: Norms, num_steps: int) -> np.ndarray:
 
 
 def _sums_from(values: np.ndarray) -> np.ndarray:
-    # Adding up from the end: the total minus a running sum would cancel.
+    # Added up from the end, as the total minus a running sum would lose digits.
     return np.cumsum(values[::-1])[::-1]

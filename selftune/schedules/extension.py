@@ -1,4 +1,4 @@
-"""Going on after the planned end of a run, with the same peak learning rate."""
+"""Extension of a running schedule beyond its planned end, at the same peak learning rate."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ def extend(
 ) -> Schedule:
     """A longer run that begins with the first `at_step` steps of a schedule, at the same peak lr.
 
-    A longer run wants a smaller peak. Schaipp et al., The Surprising Agreement Between Convex
-    Optimization Theory and Learning-Rate Scheduling, 2025, choose the rest of the run such that
-    the convex bound of the whole is smallest at the peak that was right for the first plan.
-    https://arxiv.org/abs/2501.18965
+    The best peak lr of a longer run is smaller. Schaipp et al., The Surprising Agreement Between
+    Convex Optimization Theory and Learning-Rate Scheduling, 2025, choose the rest of the run such
+    that the convex bound of the longer run is smallest at the same peak lr as that of the planned
+    run. https://arxiv.org/abs/2501.18965
 
-    mode: "cooldown" holds the multiplier of `at_step`, then cools down to 0 in a straight line
-        for as long as the bound asks; "two_stage" holds a part of that multiplier, and cools
-        down over the last 20 % of the run.
+    mode: "cooldown" holds the multiplier of `at_step`, then decays linearly to 0, for as long as
+        the bound requires; "two_stage" holds a fraction of that multiplier, and decays over the
+        last 20 % of the run.
     gradient_norms: as in `Schedule.bound`.
-    Warns where the longest cooldown, or no second stage, brings the best peak near the planned.
+    Warns if no length of the cooldown, or no level of the second stage, keeps the best peak lr
+    within 5 % of the planned one.
     """
     factors = schedule.factors()
     if mode not in MODES:
@@ -51,13 +52,13 @@ def extend(
     wanted = convex_bound(factors, gradient_norms, 1.0).best_lr
 
     def tail(x: float) -> np.ndarray:
-        """The rest with a cooldown over a share x of it, or at a level of x."""
+        """The rest of the run, with a cooldown over a fraction x of it, or at the level x."""
         if mode == "cooldown":
             return np.minimum(1, left / (x * rest))
         return x * np.minimum(1, left / last)
 
     def excess(x: float) -> float:
-        """How far the best peak of the whole lies above the wanted one."""
+        """How far the best peak lr of the whole run lies above the planned run's, relatively."""
         whole = np.concatenate([factors[:at_step], factors[at_step] * tail(x)])
         return convex_bound(whole, gradient_norms, 1.0).best_lr / wanted - 1
 

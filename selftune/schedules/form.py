@@ -1,4 +1,4 @@
-"""Forms: schedules without a horizon, which each call is given."""
+"""Forms: schedules as functions of the step and of the run's length, and their combinations."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 
 class Form(ABC):
-    """A multiplier as a function of a step and of the number of steps in the run.
+    """A multiplier as a function of the step and of the number of steps in the run.
 
-    Forms are frozen dataclasses of numbers and other forms: equal, hashable, and JSON by their
-    fields.
+    Forms are frozen dataclasses of numbers and other forms, so that they compare and hash by
+    value, and can be written as JSON.
     """
 
     @property
@@ -21,18 +21,18 @@ class Form(ABC):
 
     @abstractmethod
     def at(self, step: int, total_steps: int | None) -> float:
-        """The multiplier at a step in [0, total_steps]; None: a run without an end."""
+        """The multiplier at a step in [0, total_steps]; total_steps is None without an end."""
 
     def warmup_steps(self, total_steps: int | None) -> int:
-        """How many steps of the run are a linear warm-up."""
+        """The number of steps of linear warm-up."""
         return 0
 
     def check(self, total_steps: int) -> None:  # noqa: B027
-        """Raise ValueError where the form does not fit into so many steps."""
+        """Raise ValueError if the form does not fit into a run of this length."""
 
 
 class Shape(Form):
-    """A form that depends on the fraction s in [0, 1] of the run alone."""
+    """A form that depends only on the fraction s of the run, in [0, 1]."""
 
     @abstractmethod
     def shape(self, s: float) -> float: ...
@@ -48,11 +48,11 @@ class Shape(Form):
 
 @dataclass(frozen=True)
 class Warmup(Form):
-    """A linear rise before a form, which is squeezed into the steps that remain.
+    """A linear warm-up, followed by a form over the remaining steps.
 
-    length: steps, or a fraction of the run.
-    start: the multiplier before the first step; that step takes the next of length + 1 rungs,
-        so that no step is lost at `start`.
+    length: steps (int), or a fraction of the run (float).
+    start: the multiplier before the first step. Step i takes the multiplier (i + 1) / (length + 1)
+        of the way from start to the peak, so that no step is wasted at `start`.
     """
 
     form: Form
@@ -85,7 +85,7 @@ class Warmup(Form):
 
 @dataclass(frozen=True)
 class Product(Form):
-    """Two forms multiplied, step by step."""
+    """The product of two forms."""
 
     one: Form
     other: Form
@@ -107,7 +107,7 @@ class Product(Form):
 
 @dataclass(frozen=True)
 class Sequence(Form):
-    """One form for a share of the run, then another for the rest."""
+    """One form for a fraction `share` of the run, and then another."""
 
     first: Form
     second: Form
@@ -140,7 +140,7 @@ class Sequence(Form):
 
 @dataclass(frozen=True)
 class Beginning(Form):
-    """The first share of a form."""
+    """The first fraction `share` of another form."""
 
     form: Form
     share: float
@@ -167,9 +167,10 @@ class Beginning(Form):
 
 @dataclass(frozen=True)
 class Table(Form):
-    """Multipliers at equal distances over the run, and straight lines between them.
+    """Linear interpolation between multipliers at equal distances over the run.
 
-    values: the first at the first step; `end` belongs to the step after the last.
+    values: the first one belongs to the first step.
+    end: the multiplier of the step after the last one.
     """
 
     values: tuple[float, ...] = field(repr=False)
@@ -197,7 +198,7 @@ class Table(Form):
 
 
 def steps_of(length: int | float, total_steps: int | None) -> int:
-    """A length in steps: itself, or a fraction of the run."""
+    """A length in steps: an int as it is, a float as a fraction of the run."""
     if isinstance(length, int):
         return length
     assert total_steps is not None, "a fraction needs a run with an end"

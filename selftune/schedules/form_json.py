@@ -1,4 +1,4 @@
-"""Forms as JSON: the class's name, and its fields."""
+"""Conversion of forms to and from JSON: an object with the class's name and its fields."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def form_to_dict(form: Form) -> dict[str, Any]:
 
 
 def form_from_dict(data: Any) -> Form:
-    """The form that `form_to_dict` gave. Raises ValueError for anything else."""
+    """The inverse of `form_to_dict`. Raises ValueError for anything else."""
     if not isinstance(data, dict) or data.get("kind") not in list(KINDS):
         raise ValueError(f"not a schedule: a form's kind is one of {', '.join(KINDS)}, got {data}")
     kind = KINDS[data["kind"]]

@@ -1,4 +1,4 @@
-"""ScheduleLR: a schedule at work on an optimizer."""
+"""ScheduleLR: a torch learning-rate scheduler that applies a Schedule."""
 
 from __future__ import annotations
 
@@ -16,24 +16,27 @@ from selftune.step_hooks import innermost_optimizer
 
 ON_MISMATCH = ("error", "given", "saved")
 
-# What the last scheduler wrote into each group, which tells what somebody else has written since.
-# A group is known by its identity: a checkpoint that is loaded brings new ones.
+# The groups of each optimizer, with the lr that the last scheduler wrote into each: another value
+# was written since. Groups are compared by identity, as loading a checkpoint replaces them.
 _written: WeakKeyDictionary[Optimizer, list[tuple[dict[str, Any], Any]]] = WeakKeyDictionary()
 
 
 class ScheduleLR(LRScheduler):
     """Multiplies every group's learning rate by a schedule; call `step()` after the optimizer's.
 
-    Groups keep their own peaks, also those added later. `state_dict` holds schedule and peaks as
-    plain numbers; on resume they are compared with the given ones (torch's LambdaLR goes on with
-    the saved numbers, silently). Optimizer and scheduler may be built and loaded in any order. An
-    optimizer that is loaded before its scheduler is built has the saved peaks.
+        scheduler = ScheduleLR(optimizer, cosine(num_steps).with_warmup(0.02))
 
-    on_mismatch: what to do when the given schedule or peaks differ from those of the checkpoint,
-        or a peak from that of an earlier scheduler of the same optimizer: "error"; "given", to go
-        on with the new ones from the saved step; or "saved", to go back to the old ones. The last
-        two warn. A learning rate that is written into a group of a loaded optimizer counts as a
-        given peak; one that is written in mid-run lasts until the next `step()`, which warns once.
+    Each parameter group keeps its own peak lr, also groups that are added later. `state_dict`
+    contains the schedule and the peaks as plain numbers, and `load_state_dict` compares them with
+    the given ones (torch's LambdaLR silently goes on with the saved numbers). Optimizer and
+    scheduler may be built and loaded in any order. If the optimizer is loaded before the scheduler
+    is built, the saved peaks count.
+
+    on_mismatch: if the given schedule or peaks differ from those of the checkpoint, or a peak from
+        that of an earlier scheduler of the same optimizer: "error" raises ValueError; "given" goes
+        on with the new ones from the saved step; "saved" goes back to the old ones. The last two
+        warn. A learning rate that is written into a group of a loaded optimizer counts as a given
+        peak; one that is written in mid-run lasts until the next `step()`, which warns once.
     """
 
     def __init__(
@@ -57,10 +60,10 @@ class ScheduleLR(LRScheduler):
             raise ValueError(f"on_mismatch is one of {', '.join(ON_MISMATCH)}, got {on_mismatch!r}")
         self.schedule = schedule
         self.on_mismatch = on_mismatch
-        self._resumed = False  # since the last step
-        self._held: list[float] = []  # what the groups had at that step, if it was not ours
-        self._warned = True  # torch makes the first step in the constructor
-        # The lr of groups with a peak, before this scheduler; None where one of ours had left it.
+        self._resumed = False  # loaded, and no step made since
+        self._held: list[float] = []  # lrs of a checkpoint that were not the schedule's, to be kept
+        self._warned = True  # until the constructor is done, as torch makes the first step in it
+        # The lr that groups with a peak had before this scheduler; None if a ScheduleLR wrote it.
         self._found: list[Any] = []
         self._alone = not hasattr(optimizer.step, "_wrapped_by_lr_sched")
         self._late = bool(optimizer.state) or getattr(optimizer, "_opt_called", False)
@@ -71,7 +74,7 @@ class ScheduleLR(LRScheduler):
         self._warned = False
         mine = ref(self)
 
-        def write_again(_: Optimizer) -> None:  # where the optimizer is loaded after its scheduler
+        def write_again(_: Optimizer) -> None:  # if the optimizer is loaded after its scheduler
             scheduler = mine()
             if scheduler is not None and scheduler._resumed:
                 scheduler._write_lrs()
@@ -103,10 +106,10 @@ class ScheduleLR(LRScheduler):
         return {**state, "schedule": self.schedule.to_dict(), "lrs": lrs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the saved scheduler was, and write its learning rates into the groups.
+        """Go on from the saved step, and write its learning rates into the groups.
 
-        Raises ValueError, and leaves everything as it is, when the saved schedule or peaks are
-        others, unless `on_mismatch` says which of the two go on, and for another number of groups.
+        Raises ValueError, and changes nothing, if the saved schedule or peaks differ from the given
+        ones, unless `on_mismatch` says which to use, or if the number of groups differs.
         """
         if "schedule" not in state_dict:
             raise ValueError("no schedule in the saved state: it is not that of a ScheduleLR")
@@ -120,7 +123,7 @@ class ScheduleLR(LRScheduler):
         late = [group.get("initial_lr", group["lr"]) for group in groups[len(self.base_lrs) :]]
         peaks = self._with_given([*self.base_lrs, *late], state_dict, saved)
         differences = []
-        # What a schedule carries besides its numbers, like diagnostics, is not compared.
+        # Compared as dicts, without what else a schedule carries, such as diagnostics.
         if saved.to_dict() != self.schedule.to_dict():
             differences.append(
                 f"the saved schedule, at step {state_dict['last_epoch']}, is {saved}; "
@@ -144,12 +147,12 @@ class ScheduleLR(LRScheduler):
         )
         self._resumed = True
         lrs, own = state_dict.get("lrs", ()), state_dict["_last_lr"]
-        # In torch's SequentialLR it is another scheduler that wrote the groups'.
+        # In torch's SequentialLR another scheduler may have written the groups' lrs.
         self._held = [] if differences or not any(map(_differ, lrs, own)) else lrs
         self._write_lrs()
 
     def _write_lrs(self) -> None:
-        """Peaks and the present step's learning rates, into the groups."""
+        """Write the peaks and the present step's learning rates into the groups."""
         groups = self.optimizer.param_groups
         for group, peak in zip(groups, self.base_lrs, strict=False):
             group["initial_lr"] = peak.clone() if isinstance(peak, Tensor) else peak
@@ -163,7 +166,7 @@ class ScheduleLR(LRScheduler):
                 group["lr"] = lr
 
     def _compare_with_written(self, optimizer: Optimizer) -> None:
-        """A peak that was written after an earlier scheduler's, with that one's."""
+        """Report an lr that was written after an earlier scheduler, if it is not its peak."""
         for number, group in enumerate(optimizer.param_groups):
             if not _was_written(optimizer, number) or "initial_lr" not in group:
                 continue
@@ -180,11 +183,11 @@ class ScheduleLR(LRScheduler):
     def _with_given(
         self, peaks: list[Any], state_dict: dict[str, Any], saved: Schedule
     ) -> list[Any]:
-        """The peaks, and learning rates that callers wrote into groups of a loaded optimizer."""
+        """The peaks, replaced by learning rates that callers wrote into a loaded optimizer."""
         step, given = state_dict["last_epoch"], list(peaks)
         for i, (lr, peak) in enumerate(zip(state_dict.get("lrs", ()), peaks, strict=False)):
             group = self.optimizer.param_groups[i]
-            if _is_known(self.optimizer, i):  # loaded before this scheduler was made, or never
+            if _is_known(self.optimizer, i):  # not loaded since a scheduler last wrote the group
                 present = self._found[i] if i < len(self._found) and self._alone else None
             else:
                 present = group["lr"]
@@ -208,7 +211,7 @@ class ScheduleLR(LRScheduler):
 
     def _notice_other_lrs(self) -> None:
         for number, group in enumerate(self.optimizer.param_groups):
-            # Torch's SequentialLR goes back to the peaks before it begins.
+            # Torch's SequentialLR sets the lr back to the peak before it begins.
             if _was_written(self.optimizer, number) and _differ(group["lr"], group["initial_lr"]):
                 self._warned = True
                 warnings.warn(
@@ -236,23 +239,23 @@ def _left_by_others(optimizer: Optimizer) -> list[Any]:
 
 
 def _is_known(optimizer: Optimizer, number: int) -> bool:
-    """Whether a scheduler of ours has written into this very group."""
+    """Whether a ScheduleLR has written into this group, which was not replaced since."""
     written = _written.get(optimizer, [])
     return number < len(written) and written[number][0] is optimizer.param_groups[number]
 
 
 def _was_written(optimizer: Optimizer, number: int) -> bool:
-    """Whether a group's lr is another than what the last scheduler wrote into it."""
+    """Whether a group's lr was changed since the last scheduler wrote it."""
     if not _is_known(optimizer, number):
         return False
     lr = optimizer.param_groups[number]["lr"]
     if isinstance(lr, Tensor) and lr.device.type != "cpu":
-        return False  # to read it would wait for the device
+        return False  # reading it would wait for the device
     return _differ(lr, _written[optimizer][number][1])
 
 
 def _differ(one: Any, other: Any) -> bool:
-    # An lr in a tensor is rounded to its type.
+    # An lr in a tensor is rounded to the tensor's dtype.
     exact = not isinstance(one, Tensor) and not isinstance(other, Tensor)
     return abs(float(one) - float(other)) > (0 if exact else 1e-6 * abs(float(other)))
 

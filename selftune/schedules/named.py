@@ -1,4 +1,4 @@
-"""The named schedules: linear, cosine, WSD and others."""
+"""Named schedules: linear, cosine, WSD and others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Arguments = ParamSpec("Arguments")
 
 
 def _of_steps(schedule: Callable[Arguments, Schedule]) -> Callable[Arguments, Schedule]:
-    """The function, which says how a schedule and an optimizer are joined if it is given one."""
+    """Decorator: raise ValueError, with the remedy, if an optimizer is given instead of steps."""
 
     @functools.wraps(schedule)
     def of_steps(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Schedule:
@@ -43,8 +43,8 @@ def _of_steps(schedule: Callable[Arguments, Schedule]) -> Callable[Arguments, Sc
     return of_steps
 
 
-# In the docstrings, s is the fraction of the run that is over. `end` is what remains of the peak
-# at the end of the run, a fraction of it.
+# In the docstrings, s is the fraction of the run so far. `end` is the multiplier at the end of the
+# run.
 
 
 @_of_steps
@@ -55,7 +55,7 @@ def constant(total_steps: int | None = None) -> Schedule:
 
 @_of_steps
 def linear(total_steps: int, end: float = 0.0) -> Schedule:
-    """Decay in a straight line, 1 - s: the best of all for constant gradient norms.
+    """Linear decay, 1 - s, which minimizes the convex bound for constant gradient norms.
 
     Defazio et al., Optimal Linear Decay Learning Rate Schedules and Further Refinements, 2023.
     https://arxiv.org/abs/2310.07831
@@ -65,7 +65,7 @@ def linear(total_steps: int, end: float = 0.0) -> Schedule:
 
 @_of_steps
 def cosine(total_steps: int, end: float = 0.0) -> Schedule:
-    """Decay along half a cosine, (1 + cos pi s) / 2.
+    """Cosine decay, (1 + cos pi s) / 2.
 
     Loshchilov & Hutter, SGDR, 2016, without its restarts. https://arxiv.org/abs/1608.03983
     """
@@ -80,7 +80,7 @@ def polynomial(total_steps: int, power: float, end: float = 0.0) -> Schedule:
 
 @_of_steps
 def rex(total_steps: int, beta: float = 0.5, end: float = 0.0) -> Schedule:
-    """Decay as (1 - s) / (1 - beta s): above the straight line, and steeper at the end.
+    """Decay as (1 - s) / (1 - beta s): above linear decay, and steeper at the end.
 
     Chen et al., REX: Revisiting Budgeted Training with an Improved Schedule, 2021, where beta
     is 1/2. https://arxiv.org/abs/2107.04197
@@ -90,9 +90,9 @@ def rex(total_steps: int, beta: float = 0.5, end: float = 0.0) -> Schedule:
 
 @_of_steps
 def inverse_sqrt(timescale: float, total_steps: int | None = None) -> Schedule:
-    """Decay as sqrt(timescale / (timescale + step)), which needs no end.
+    """Decay as sqrt(timescale / (timescale + step)), for runs of any length.
 
-    timescale: in steps; the multiplier is 0.71 after so many.
+    timescale: the step at which the multiplier is sqrt(1/2) = 0.71.
     """
     return Schedule(InverseSqrt(timescale), total_steps)
 
@@ -101,7 +101,7 @@ def inverse_sqrt(timescale: float, total_steps: int | None = None) -> Schedule:
 def power(hold_steps: float, exponent: float, total_steps: int | None = None) -> Schedule:
     """The peak for `hold_steps`, then decay as (number of steps / hold_steps)^-exponent.
 
-    The power law of Shen et al., Power Scheduler, 2024, under a cap; it needs no end.
+    The power law of Shen et al., Power Scheduler, 2024, capped at 1, for runs of any length.
     https://arxiv.org/abs/2408.13359
     """
     return Schedule(Power(hold_steps, exponent), total_steps)
@@ -114,13 +114,13 @@ def wsd(
     shape: Literal["linear", "1-sqrt", "cosine"] = "linear",
     end: float = 0.0,
 ) -> Schedule:
-    """Warm-up (see `with_warmup`), stable, decay: the peak, and a cooldown at the end.
+    """WSD (warm-up, stable, decay): the peak, then a cooldown; for the warm-up see `with_warmup`.
 
     Hägele et al., Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations,
     2024, where "1-sqrt" did better than "linear". https://arxiv.org/abs/2405.18392
 
-    cooldown: steps, or a fraction of the steps after the warm-up.
-    shape: "linear", "1-sqrt" or "cosine".
+    cooldown: steps (int), or a fraction of the steps after the warm-up (float).
+    shape: of the cooldown.
     """
     return Schedule(Trapezoid(exact(cooldown), shape, end), total_steps)
 
@@ -129,7 +129,7 @@ def wsd(
 def one_cycle(
     total_steps: int, rise: float = 0.3, start: float = 1 / 25, end: float = 1 / 25e4
 ) -> Schedule:
-    """A rise to the peak over a fraction of the run, then decay, both along half a cosine.
+    """A cosine rise to the peak over a fraction of the run, then cosine decay.
 
     Smith & Topin, Super-Convergence, 2017. https://arxiv.org/abs/1708.07120
     Defaults are those of torch's OneCycleLR, which also cycles the momentum.
@@ -139,15 +139,15 @@ def one_cycle(
 
 @_of_steps
 def step(total_steps: int, drops: Mapping[float, float]) -> Schedule:
-    """Multiplied by a factor at fractions of the run: {0.5: 0.1, 0.75: 0.1}."""
+    """Step decay. drops: fraction of the run -> factor, such as {0.5: 0.1, 0.75: 0.1}."""
     return Schedule(Steps(tuple(sorted(drops.items()))), total_steps)
 
 
 @_of_steps
 def from_factors(factors: Iterable[float], end: float | None = None) -> Schedule:
-    """One multiplier a step; resampled, straight lines between them.
+    """A given multiplier for each step; `resample` interpolates linearly between them.
 
-    end: the multiplier after the last step; the last one if None.
+    end: the multiplier after the last step; the last factor if None.
     """
     values = tuple(float(factor) for factor in factors)
     if not values:

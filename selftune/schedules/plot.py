@@ -1,4 +1,4 @@
-"""Pictures of schedules. Needs matplotlib, which is imported when one is drawn."""
+"""Plots of schedules. matplotlib is imported only when one is drawn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POINTS = 400  # in a curve
 def plot_schedules(
     schedules: Sequence[Schedule], labels: Sequence[str], ax: Axes | None = None
 ) -> Axes:
-    """The multipliers over the fraction of the run, one line a schedule."""
+    """Plot multipliers over the fraction of the run, with a line for each schedule."""
     if labels and len(labels) != len(schedules):
         raise ValueError(f"{len(labels)} labels for {len(schedules)} schedules")
     if ax is None:
@@ -27,7 +27,7 @@ def plot_schedules(
 
         _, ax = pyplot.subplots(figsize=(5, 3), layout="constrained")
     for i, schedule in enumerate(schedules):
-        total = schedule.length()  # and no more: a schedule may be as long as its run has tokens
+        total = schedule.length()  # not factors(): a schedule may count tokens, not steps
         steps = np.unique(np.linspace(0, total, min(total, POINTS) + 1).astype(int))
         multipliers = [schedule(int(step)) for step in steps]
         ax.plot(steps / total, multipliers, label=labels[i] if labels else None)
@@ -39,7 +39,7 @@ def plot_schedules(
 
 
 def require_matplotlib() -> None:
-    """Raise the ImportError that names the extra."""
+    """Raise ImportError, with the extra to install, if matplotlib is missing."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:

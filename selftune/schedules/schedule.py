@@ -1,4 +1,4 @@
-"""A schedule: a frozen function of the step whose value multiplies the peak learning rate."""
+"""Schedule: an immutable function of the step that multiplies the peak learning rate."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 class _Unwritable:
-    """Gives its children a `__dict__` besides their slots, and leaves it empty.
+    """Base class without slots, which gives its subclasses an empty `__dict__` beside their slots.
 
-    `LambdaLR` saves a callable's `__dict__`, and writes the saved one over it when it resumes.
+    `LambdaLR` saves the `__dict__` of a callable and restores it on resume: an empty one means
+    that a resumed run takes the given schedule, and that the frozen fields are not overwritten.
     """
 
 
@@ -29,11 +30,11 @@ class _Unwritable:
 class Schedule(_Unwritable):
     """Multipliers of the peak learning rate at the steps 0 to total_steps - 1 of a run.
 
-    Called with a step, it answers with the multiplier: `ScheduleLR` takes one, and so does
-    torch's `LambdaLR`. After the last step the multiplier stays at what it has come to (torch's
-    cosine would rise again). Equal schedules are equal, hash alike and have the same JSON.
+    A schedule is called with a step and returns the multiplier; pass it to `ScheduleLR`, or to
+    torch's `LambdaLR`. After the last step the multiplier stays as it is (torch's cosine would
+    rise again). Schedules compare and hash by value.
 
-    total_steps: None for one without an end, like `inverse_sqrt(100)`.
+    total_steps: None for a schedule without an end, such as `inverse_sqrt(100)`.
     """
 
     form: Form
@@ -59,22 +60,23 @@ class Schedule(_Unwritable):
         return self.form.at(step, self.total_steps)
 
     def factors(self) -> np.ndarray:
-        """The multipliers of all steps of the run, float64."""
+        """The multipliers of all steps: shape (total_steps,), float64."""
         return np.array([self(step) for step in range(self.length())])
 
     # -- other schedules from this one --------------------------------------------------------
 
     def resample(self, total_steps: int) -> Schedule:
-        """The same over another number of steps.
+        """The same schedule over another number of steps.
 
-        Fractions of the run stay fractions; lengths given in steps stay as they are.
+        Lengths given as fractions of the run scale with it; lengths given in steps do not.
         """
         return Schedule(self.form, total_steps)
 
     def with_warmup(self, length: int | float, start: float = 0.0) -> Schedule:
-        """The same after a linear warm-up, within the same total; it replaces an earlier one.
+        """This schedule after a linear warm-up, which replaces an earlier warm-up.
 
-        length: steps, or a fraction of the run.
+        total_steps stays the same and includes the warm-up.
+        length: steps (int), or a fraction of the run (float).
         """
         form = self.form.form if isinstance(self.form, Warmup) else self.form
         return Schedule(Warmup(form, exact(length), start), self.total_steps)
@@ -85,27 +87,27 @@ class Schedule(_Unwritable):
         shape: Literal["linear", "1-sqrt", "cosine"] = "linear",
         end: float = 0.0,
     ) -> Schedule:
-        """The same times a cooldown at its end, see `wsd`.
+        """This schedule multiplied by a cooldown at its end, see `wsd`.
 
-        length: steps, or a fraction of the run.
+        length: steps (int), or a fraction of the run (float).
         """
         return self * Schedule(Trapezoid(exact(length), shape, end), self.length())
 
     def then(self, other: Schedule) -> Schedule:
-        """This one, and after its end the other; resampled, both keep their shares."""
+        """This schedule followed by another; `resample` keeps the fraction that each takes."""
         mine, others = self.length(), other.length()
         total = mine + others
         return Schedule(Sequence(self.form, other.form, mine / total), total)
 
     def cut(self, step: int) -> Schedule:
-        """Its first `step` steps."""
+        """The first `step` steps of this schedule."""
         total = self.length()
         if not 0 < step <= total:
             raise ValueError(f"step must lie in [1, total_steps={total}], got {step}")
         return Schedule(Beginning(self.form, step / total), step)
 
     def __mul__(self, other: Schedule | float) -> Schedule:
-        """The product, step by step, with a schedule over as many steps or with a number."""
+        """The product with a number, or, step by step, with a schedule over as many steps."""
         if not isinstance(other, Schedule):
             return Schedule(Product(self.form, Constant(float(other))), self.total_steps)
         totals = {self.total_steps, other.total_steps} - {None}
@@ -122,19 +124,19 @@ class Schedule(_Unwritable):
 
     @property
     def warmup_steps(self) -> int:
-        """How many steps its linear warm-up takes; 0 where it has none."""
+        """The number of steps of linear warm-up."""
         return self.form.warmup_steps(self.total_steps)
 
     def bound(self, gradient_norms: Norms = 1.0, distance: float = 1.0) -> Bound:
-        """The convex bound of a run with it, see `Bound`.
+        """The convex bound on the final loss of a run with this schedule, see `Bound`.
 
         gradient_norms: one number, or norms at equal distances over the run.
-        distance: from the first weights to a solution.
+        distance: from the initial weights to a solution.
         """
         return convex_bound(self.factors(), gradient_norms, distance)
 
     def plot(self, *others: Schedule, labels: tuple[str, ...] = (), ax: Axes | None = None) -> Axes:
-        """Draw it, and others beside it, over the fraction of the run. Needs matplotlib."""
+        """Plot this schedule and others over the fraction of the run. Needs matplotlib."""
         from selftune.schedules.plot import plot_schedules
 
         return plot_schedules((self, *others), labels, ax)
@@ -146,7 +148,7 @@ class Schedule(_Unwritable):
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Schedule:
-        """The schedule that `to_dict` gave. Raises ValueError for anything else."""
+        """The inverse of `to_dict`. Raises ValueError for anything else."""
         if not isinstance(data, dict) or set(data) != {"total_steps", "form"}:
             raise ValueError(f"not a schedule: expected total_steps and form, got {_short(data)}")
         try:
@@ -159,7 +161,7 @@ class Schedule(_Unwritable):
 
     @staticmethod
     def from_json(text: str) -> Schedule:
-        """The schedule that `to_json` gave. Raises ValueError for anything else."""
+        """The inverse of `to_json`. Raises ValueError for anything else."""
         try:
             data = json.loads(text)
         except json.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""Shapes of the named schedules, as functions of the fraction s of the run or of the step."""
+"""Forms of the named schedules, as functions of the fraction s of the run or of the step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from selftune.schedules.form import (
     steps_of,
 )
 
-# What is left of the peak after a fraction u of a cooldown.
+# The multiplier after a fraction u of a cooldown from 1 to 0.
 COOLDOWNS: dict[str, Callable[[float], float]] = {
     "linear": lambda u: 1 - u,
     "1-sqrt": lambda u: 1 - math.sqrt(u),
@@ -181,7 +181,7 @@ class Steps(Shape):
 
 
 def above(end: float, height: float) -> float:
-    """A height in [0, 1] on the way from the peak, 1, to `end`."""
+    """Rescale a height in [0, 1] to [end, 1]."""
     return end + (1 - end) * height
 
 

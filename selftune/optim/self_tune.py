@@ -110,7 +110,7 @@ class SelfTune(Optimizer):
         return {
             "step": 0,
             "rows": p.shape[0] if matrix else 0,
-            "columns": p.shape[1:].numel() if matrix else p.numel(),
+            "columns": p.shape[1:].numel() if matrix else 0,
             "x": p.detach().clone(),
             "p0": p.detach().clone(),
             "exp_avg": torch.zeros_like(p),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from selftune.dtensor import is_sharded, own_parts
-from selftune.optim.engine.collectives import Shards, plain, plain_grad, shards
+from selftune.optim.engine.collectives import Shards, all_plain, all_plain_grads, shards
 from selftune.optim.engine.sparse_rows import Rows, is_sparse
 from selftune.tensor_list import TensorList
 
@@ -103,14 +103,14 @@ class Cohort:
             yield from self._buckets_of_rows()
             return
         limit = CHUNK_ON_CPU if self.device.type == "cpu" else CHUNK
-        names = ["param", *self.names, *(["grad"] if grads else [])]
-        rows: list[Sequence[Tensor]] = []
-        for p, state in zip(self.members, self.states, strict=True):
-            tensors = [plain(p), *(plain(state[name]) for name in self.names)]
-            rows += _split([*tensors, *([plain_grad(p)] if grads else [])], limit)
+        kinds = {"param": all_plain(self.members)}
+        kinds |= {name: all_plain([state[name] for state in self.states]) for name in self.names}
+        if grads:
+            kinds["grad"] = all_plain_grads(self.members)
+        rows = [part for row in zip(*kinds.values(), strict=True) for part in _split(row, limit)]
         for part in chunks([row[0].numel() for row in rows], limit):
             columns = zip(*rows[part], strict=True)
-            lists = {name: TensorList(list(c)) for name, c in zip(names, columns, strict=True)}
+            lists = {name: TensorList(c) for name, c in zip(kinds, columns, strict=True)}
             undivided = {"members": self.members[part]} if len(rows) == len(self.members) else {}
             yield Bucket(group=self.group, **undivided, **lists)
 
@@ -173,7 +173,7 @@ def chunks(sizes: list[int], limit: int) -> Iterator[slice]:
     yield slice(start, len(sizes))
 
 
-def _split(row: list[Tensor], limit: int) -> list[Sequence[Tensor]]:
+def _split(row: Sequence[Tensor], limit: int) -> list[Sequence[Tensor]]:
     """Split a parameter and its state into pieces of at most `limit` elements.
 
     They stay whole if they differ in size or are not contiguous.

@@ -38,6 +38,15 @@ def plain_grad(p: Any) -> Tensor:
     return plain(own_part(grad).resolve_conj().resolve_neg())
 
 
+def all_plain_grads(params: Sequence[Any]) -> Sequence[Tensor]:
+    """`plain_grad` of each: quickly where all gradients are whole and real."""
+    grads = [p.grad for p in params]
+    are_sharded = any(map(is_sharded, set(map(type, grads))))
+    if are_sharded or any(map(torch.is_conj, grads)) or any(map(torch.is_neg, grads)):
+        return list(map(plain_grad, params))
+    return all_plain(grads)
+
+
 def shards(tensor: Any) -> Shards:
     """The process groups that a tensor is split over; none if it is plain or replicated."""
     if not is_sharded(tensor):

@@ -1,0 +1,83 @@
+"""What orthogonalization takes of a SelfTune step: `python -m benchmarks.orthogonalization`.
+
+Three optimizers take a step in turn, round after round: SelfTune, SelfTune with momentum itself in
+the place of the nearest semi-orthogonal matrix, and torch's fused AdamW; on the two problems of
+`benchmarks/optimizer_step.py`, and on four transformer layers of widths 64, 256 and 1,024. A number
+is the median over the rounds of a step's time divided by AdamW's in the same round. The share is
+what orthogonalization adds, of SelfTune's own step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import torch
+from torch import Tensor
+
+from benchmarks.optimizer_step import PROBLEMS, Shapes, parameters
+from selftune import SelfTune
+from selftune.optim import self_tune
+
+WIDTHS = (64, 256, 1024)
+
+
+def layers(width: int, number: int = 4) -> Shapes:
+    """The tensors of transformer layers: attention, feed-forward of 4 x width, norms and biases."""
+    attention = [(3 * width, width), (3 * width,), (width, width), (width,)]
+    feed_forward = [(4 * width, width), (4 * width,), (width, 4 * width), (width,)]
+    return [*attention, *feed_forward, *[(width,)] * 4] * number
+
+
+def seconds(optimizer: torch.optim.Optimizer) -> float:
+    start = time.perf_counter()
+    optimizer.step()
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return time.perf_counter() - start
+
+
+def compared(shapes: Shapes, rounds: int, device: str) -> tuple[float, float]:
+    """The medians of SelfTune's step, with and without orthogonalization, over fused AdamW's."""
+
+    def params() -> list[Tensor]:
+        return parameters(shapes, device)
+
+    whole, rest = (SelfTune(params(), compile=True) for _ in range(2))
+    fused = torch.optim.AdamW(params(), fused=True)
+    orthogonalized_parts = self_tune.orthogonalized_parts
+    ratios: list[tuple[float, float]] = []
+    for turn in range(rounds + 3):  # the first three compile, and allocate
+        taken = seconds(whole)
+        self_tune.orthogonalized_parts = lambda members, parts: list(parts)
+        try:
+            without = seconds(rest)
+        finally:
+            self_tune.orthogonalized_parts = orthogonalized_parts
+        reference = seconds(fused)
+        if turn >= 3:
+            ratios.append((taken / reference, without / reference))
+    with_it, without_it = zip(*ratios, strict=True)
+    return statistics.median(with_it), statistics.median(without_it)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    problems = {f"({name})": shapes() for name, shapes in PROBLEMS.items()}
+    problems |= {f"width {width:,}": layers(width) for width in WIDTHS}
+    print(f"torch {torch.__version__}, {arguments.device}, {arguments.threads} threads\n")
+    print("| problem | SelfTune to fused AdamW | without orthogonalization | its share |")
+    print("|---|---|---|---|")
+    for name, shapes in problems.items():
+        whole, rest = compared(shapes, arguments.rounds, arguments.device)
+        print(f"| {name} | {whole:.2f} | {rest:.2f} | {1 - rest / whole:.0%} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

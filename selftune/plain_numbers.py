@@ -6,7 +6,7 @@ import operator
 from typing import Any
 
 
-def exact(number: Any) -> int | float:
+def plain_number(number: Any) -> int | float:
     """A whole number of any type as int, any other number as float."""
     try:
         return operator.index(number)

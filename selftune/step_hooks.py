@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 
-class Following:
+class StepHooks:
     """Step hooks on one optimizer, until `remove`.
 
     A step that a GradScaler or the optimizer skips, because a gradient was not finite, is not
@@ -31,7 +31,7 @@ class Following:
         optimizer = innermost_optimizer(optimizer)
         self._before, self._made = before, made
         self._optimizer = optimizer
-        self._found_inf: _Verdict | None = None
+        self._found_inf: _HostCopy | None = None
         self._skipped_before = skipped_steps(optimizer)
         self._waiting = False
         self._hooks = [
@@ -72,9 +72,9 @@ class Following:
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         # GradScaler sets this while a fused optimizer steps, which has to skip the step itself.
         found_inf = getattr(optimizer, "found_inf", None)
-        self._found_inf = None if found_inf is None else _Verdict(found_inf)
+        self._found_inf = None if found_inf is None else _HostCopy(found_inf)
         self._waiting = True
-        if not _verdict_travels(optimizer, found_inf):
+        if not _is_known_later(optimizer, found_inf):
             self.settle()
 
 
@@ -93,7 +93,7 @@ def innermost_optimizer(optimizer: Any) -> torch.optim.Optimizer:
     return inner
 
 
-class _Verdict:
+class _HostCopy:
     """A number that is being copied to the host without waiting for the device."""
 
     def __init__(self, number: Tensor) -> None:
@@ -110,7 +110,7 @@ class _Verdict:
         return bool(self._number)
 
 
-def _verdict_travels(optimizer: torch.optim.Optimizer, found_inf: Tensor | None) -> bool:
+def _is_known_later(optimizer: torch.optim.Optimizer, found_inf: Tensor | None) -> bool:
     if found_inf is not None:
         return found_inf.device.type != "cpu"
     params = (p for group in optimizer.param_groups for p in group["params"])

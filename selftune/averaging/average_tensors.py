@@ -73,8 +73,8 @@ class Memory:
                 tensor, mean = local(place.tensor), local(self._kept[name]["mean"])
                 # Buffers get a copy, as the model may write to them during evaluation.
                 if tensor.dtype == mean.dtype and isinstance(place.tensor, nn.Parameter):
-                    _trade(tensor, mean)
-                    restore.callback(_trade, tensor, mean)
+                    _exchange_values(tensor, mean)
+                    restore.callback(_exchange_values, tensor, mean)
                     restore.callback(self._swapped.pop, name)
                     self._swapped[name] = place.tensor
                 else:
@@ -150,7 +150,7 @@ def _alike(places: dict[str, Place]) -> list[list[str]]:
     return parts
 
 
-def _trade(a: Tensor, b: Tensor) -> None:
+def _exchange_values(a: Tensor, b: Tensor) -> None:
     held = a.clone()
     a.copy_(b)
     b.copy_(held)

@@ -68,7 +68,7 @@ def innermost(module: nn.Module) -> nn.Module:
         module = inner
 
 
-def gathering(model: nn.Module) -> list[Any]:
+def fsdp_modules(model: nn.Module) -> list[Any]:
     """The modules of `fully_shard`.
 
     From a forward pass on they hold full parameters, until the end of the backward pass or, if

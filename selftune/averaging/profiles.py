@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from selftune.plain_numbers import exact
+from selftune.plain_numbers import plain_number
 from selftune.tensor_list import TensorList
 
 Length = int | float  # an int: optimizer steps; a float: a fraction of the run
@@ -40,7 +40,7 @@ class Profile(ABC):
     def __post_init__(self) -> None:
         for f in fields(self):
             if isinstance(value := getattr(self, f.name), Real):
-                object.__setattr__(self, f.name, exact(value))
+                object.__setattr__(self, f.name, plain_number(value))
         for name in self.lengths():
             _check_length(type(self).__name__, name, getattr(self, name))
         self.check()

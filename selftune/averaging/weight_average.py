@@ -17,14 +17,14 @@ from selftune.averaging.module_tensors import (
     Place,
     buffers,
     buffers_restored,
-    gathering,
+    fsdp_modules,
     innermost,
     parameters,
     reshard,
 )
 from selftune.averaging.profiles import Moment, Profile
 from selftune.dtensor import own_part
-from selftune.step_hooks import Following, innermost_optimizer
+from selftune.step_hooks import StepHooks, innermost_optimizer
 from selftune.swapped_parameters import swapped
 
 # Models that currently hold an average.
@@ -81,13 +81,13 @@ class WeightAverage:
             raise ValueError(f"{type(model).__name__} has no floating-point tensor to average")
         self._offload = offload
         self._memory: Memory | None = None
-        self._gathering: list[nn.Module] = []
-        self._following: Following | None = None
+        self._fsdp_modules: list[nn.Module] = []
+        self._step_hooks: StepHooks | None = None
         self._swapped = False
 
     # -- following a run ----------------------------------------------------------------------
 
-    def attach(self, optimizer: torch.optim.Optimizer) -> Following:
+    def attach(self, optimizer: torch.optim.Optimizer) -> StepHooks:
         """Update the average after every step of the optimizer that was not skipped.
 
         If several optimizers train one model, attach to the one that steps last: the weights after
@@ -120,8 +120,8 @@ class WeightAverage:
             )
         if self._attached():
             raise RuntimeError("attach() was called before: call remove() on what it returned")
-        self._following = Following(optimizer, self._count, before=self._before_step)
-        return self._following
+        self._step_hooks = StepHooks(optimizer, self._count, before=self._before_step)
+        return self._step_hooks
 
     def update(self) -> None:
         """Count an optimizer step, and fold the weights in if the profile asks for this step."""
@@ -147,25 +147,25 @@ class WeightAverage:
         if step <= 0 or step % self.profile.every:
             return
         memory = self._allocated()
-        reshard(self._gathering)
+        reshard(self._fsdp_modules)
         memory.fold(Moment(step, self._previous, self.folds))
         self._previous = step
         self.folds += 1
 
     def _attached(self) -> bool:
-        return self._following is not None and self._following.active
+        return self._step_hooks is not None and self._step_hooks.active
 
     def _allocated(self) -> Memory:
         if self._memory is None:
-            self._gathering = gathering(self._model)
-            reshard(self._gathering)
+            self._fsdp_modules = fsdp_modules(self._model)
+            reshard(self._fsdp_modules)
             self._memory = Memory(self.profile, self._places, self._offload)
         return self._memory
 
     def _settle(self) -> None:
         """Wait until all steps so far are counted and all weights folded in."""
-        if self._following is not None:
-            self._following.settle()
+        if self._step_hooks is not None:
+            self._step_hooks.settle()
         if self._memory is not None:
             self._memory.wait()
 
@@ -203,7 +203,7 @@ class WeightAverage:
             restore.callback(setattr, self, "_swapped", False)
             restore.enter_context(swapped(place.tensor for place in theirs.values()))
             if not empty:
-                restore.callback(reshard, gathering(model))
+                restore.callback(reshard, fsdp_modules(model))
                 restore.enter_context(buffers_restored(model))
                 restore.enter_context(self._allocated().exchanged(theirs))
                 if batches is not None:
@@ -227,8 +227,8 @@ class WeightAverage:
 
     def _matching(self, caller: str, model: nn.Module) -> dict[str, Place]:
         """The model's tensors with the names of the averaged ones."""
-        reshard(gathering(self._model))
-        reshard(gathering(model))
+        reshard(fsdp_modules(self._model))
+        reshard(fsdp_modules(model))
         found = {**buffers(model), **parameters(model)}
         for name, place in self._places.items():
             shape = tuple(own_part(place.tensor).shape)

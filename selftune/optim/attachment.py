@@ -71,7 +71,7 @@ def attach(model: nn.Module | Iterable[nn.Module], optimizer: torch.optim.Optimi
             f"this {type(optimizer).__name__} holds none of the model's parameters: attach the "
             "model that it was made for, and not copies or parts of its parameters (DeepSpeed)"
         )
-    for attachment in {id(a): a for m in models for a in _following.get(m, ())}.values():
+    for attachment in {id(a): a for m in models for a in _attachments_of.get(m, ())}.values():
         other = attachment.optimizer
         if other is optimizer:
             return attachment
@@ -128,8 +128,8 @@ class Attachment:
             hook.remove()
         self._hooks.clear()
         for part in filter(None, (watched() for watched in self._watched)):
-            others = [each for each in _following.get(part, ()) if each is not self]
-            _following[part] = others
+            others = [each for each in _attachments_of.get(part, ()) if each is not self]
+            _attachments_of[part] = others
             if not others:
                 for kind in (_Train, _Reduce):
                     if isinstance(part.__dict__.get(kind.name), kind):
@@ -160,7 +160,7 @@ class Attachment:
         return [model for each in self._models if (model := each()) is not None]
 
     def _watch(self, part: nn.Module, kind: type[_Train | _Reduce]) -> None:
-        attachments = _following.setdefault(part, [])
+        attachments = _attachments_of.setdefault(part, [])
         if self not in attachments:
             attachments.append(self)
             self._watched.append(ref(part))
@@ -200,7 +200,7 @@ class Attachment:
 
 
 # The attachments of each module.
-_following: WeakKeyDictionary[nn.Module, list[Attachment]] = WeakKeyDictionary()
+_attachments_of: WeakKeyDictionary[nn.Module, list[Attachment]] = WeakKeyDictionary()
 
 
 class _Hook:
@@ -287,7 +287,7 @@ class _Train:
         train = self.original or type(module).train.__get__(module)
         result = train(mode)
         if not torch.compiler.is_compiling():
-            for attachment in tuple(_following.get(module, ())):
+            for attachment in tuple(_attachments_of.get(module, ())):
                 attachment.follow_mode()
         return result
 
@@ -308,7 +308,7 @@ class _Reduce:
     def __call__(self, protocol: Any) -> Any:
         module = self.module()
         assert module is not None
-        for attachment in _following.get(module, ()):
+        for attachment in _attachments_of.get(module, ()):
             attachment.to_evaluation()
         made = cast("tuple[Any, ...]", type(module).__reduce_ex__(module, protocol))
         if len(made) < 3 or not hasattr(made[2], "items"):

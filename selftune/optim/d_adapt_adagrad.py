@@ -10,11 +10,11 @@ from torch.optim.optimizer import ParamsT
 
 from selftune.optim.distance import (
     check_distance,
+    finite_or,
     grown,
     largest_lr,
     require_alike,
     restart_at,
-    sound,
 )
 from selftune.optim.engine.options import COUPLED, require, require_nonnegative
 from selftune.optim.optimizer import (
@@ -129,7 +129,7 @@ class DAdaptAdaGrad(Optimizer):
 
     def estimate(self, *sums: Tensor) -> None:
         group = self.param_groups[0]
-        d_numerator = sound(group["d_numerator"] + sums[0], group["d_numerator"])
-        s_l1 = sound(group["s_l1"] + sums[1], group["s_l1"])
+        d_numerator = finite_or(group["d_numerator"] + sums[0], group["d_numerator"])
+        s_l1 = finite_or(group["s_l1"] + sums[1], group["s_l1"])
         d = grown(group["d"], d_numerator / s_l1, group["growth_rate"])
         write(self.param_groups, d=d, d_numerator=d_numerator, s_l1=s_l1)

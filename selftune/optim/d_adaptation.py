@@ -12,11 +12,11 @@ from selftune.optim.adamw import check_adam
 from selftune.optim.distance import (
     adam_correction,
     check_distance,
+    finite_or,
     grown,
     largest_lr,
     require_alike,
     restart_at,
-    sound,
 )
 from selftune.optim.engine.options import COUPLED, DECOUPLED, require, require_nonnegative
 from selftune.optim.optimizer import (
@@ -129,7 +129,7 @@ class DAdaptSGD(Optimizer):
     def estimate(self, *sums: Tensor) -> None:
         numerator, s_sq = sums
         group = self.param_groups[0]
-        d_numerator = sound(group["d_numerator"] + numerator, group["d_numerator"])
+        d_numerator = finite_or(group["d_numerator"] + numerator, group["d_numerator"])
         d = grown(group["d"], 2 * d_numerator / s_sq.sqrt(), group["growth_rate"])
         write(self.param_groups, d=d, d_numerator=d_numerator)
 
@@ -231,6 +231,6 @@ class DAdaptAdam(Optimizer):
         group = self.param_groups[0]
         beta3 = math.sqrt(group["betas"][1])
         before = group["d_numerator"]
-        d_numerator = sound(beta3 * before + (1 - beta3) * numerator, before)
+        d_numerator = finite_or(beta3 * before + (1 - beta3) * numerator, before)
         d = grown(group["d"], d_numerator / ((1 - beta3) * s_l1), group["growth_rate"])
         write(self.param_groups, d=d, d_numerator=d_numerator)

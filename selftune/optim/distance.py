@@ -94,7 +94,7 @@ def credible(d_hat: Tensor, d: Tensor) -> Tensor:
     return torch.where(d_hat.isfinite() & (d_hat <= LARGEST_JUMP * d), d_hat, d)
 
 
-def sound(number: Tensor, before: Tensor) -> Tensor:
+def finite_or(number: Tensor, before: Tensor) -> Tensor:
     """A new value, or the old one if the new one is not finite."""
     return torch.where(number.isfinite(), number, before)
 
@@ -111,7 +111,7 @@ def learn_prodigys_distance(
     group = groups[0]
     d, d_max = group["d"], group["d_max"]
     before = group["d_numerator"]
-    d_numerator = sound(beta3 * before + numerator, before)
+    d_numerator = finite_or(beta3 * before + numerator, before)
     d_hat = credible(group["d_coef"] * d_numerator / denominator, d)
     d = torch.where(d == group["d0"], torch.maximum(d, d_hat), d)
     d_max = torch.maximum(d_max, d_hat)

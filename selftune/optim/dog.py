@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from selftune.optim.distance import require_alike, sound
+from selftune.optim.distance import finite_or, require_alike
 from selftune.optim.engine.options import COUPLED, require, require_nonnegative
 from selftune.optim.optimizer import (
     Bucket,
@@ -24,7 +24,7 @@ from selftune.optim.optimizer import (
 from selftune.tensor_list import TensorList
 
 
-def over(distance: Tensor, grad_norm: Tensor) -> Tensor:
+def step_size(distance: Tensor, grad_norm: Tensor) -> Tensor:
     """The step size distance / sqrt(G), or 0 while all gradients were zero.
 
     The dog-optimizer package adds 1e-8 to G, which changes the steps of a loss of small scale.
@@ -38,7 +38,7 @@ def restart_origin(p: Tensor, state: State, group: Group, write: Write) -> None:
         state["p0"].copy_(p)
 
 
-class OverGradients(Optimizer):
+class DistanceOverGradients(Optimizer):
     """Base class with the options that the three methods share."""
 
     finds_step_size = True
@@ -63,14 +63,14 @@ class OverGradients(Optimizer):
         return {"lr": lr_of(group)}
 
 
-class OneDistance(OverGradients):
+class OneDistance(DistanceOverGradients):
     """Base class of DoG and DoWG, with one r_bar and G for all parameters.
 
     They differ in `weight`, which multiplies each step's gradient.
     """
 
     learns = ("r_bar", "grad_norm", "eta")  # grad_norm is sqrt(G), as G itself may overflow
-    makes: ClassVar = {"eta": "lr, which multiplies it, or r_bar, from which it is computed,"}
+    recomputes: ClassVar = {"eta": "lr, which multiplies it, or r_bar, from which it is computed,"}
 
     @staticmethod
     @abstractmethod
@@ -99,7 +99,7 @@ class OneDistance(OverGradients):
         r_bar = torch.maximum(group["r_bar"], group["reps_rel"] * (1 + p0_sq.sqrt()))
         weight = self.weight(r_bar)
         grad_norm = torch.hypot(group["grad_norm"], (weight * grad_sq.sqrt()).to(r_bar))
-        eta = over(r_bar * weight, grad_norm)
+        eta = step_size(r_bar * weight, grad_norm)
         write(self.param_groups, r_bar=r_bar, grad_norm=grad_norm, eta=eta)
 
     @staticmethod
@@ -114,7 +114,7 @@ class OneDistance(OverGradients):
     def estimate(self, *sums: Tensor) -> None:
         (distance_sq,) = sums
         before = self.param_groups[0]["r_bar"]
-        r_bar = torch.maximum(before, sound(distance_sq.sqrt(), before))
+        r_bar = torch.maximum(before, finite_or(distance_sq.sqrt(), before))
         write(self.param_groups, r_bar=r_bar)
 
 
@@ -169,7 +169,7 @@ class DoWG(OneDistance):
         return r_bar
 
 
-class LDoG(OverGradients):
+class LDoG(DistanceOverGradients):
     """Layer-wise DoG: `DoG` with an r_bar and a G for each tensor.
 
         optimizer = LDoG(model.parameters())  # leave lr at 1; average the iterates, as for DoG
@@ -210,7 +210,7 @@ class LDoG(OverGradients):
             distance = torch.maximum(distance_sq.sqrt(), r_eps)
             r_bar = torch.maximum(torch.stack(b.r_bar.tensors), distance)
             grad_norm = torch.hypot(torch.stack(b.grad_norm.tensors), grad_sq.sqrt())
-            found = {"r_bar": r_bar, "grad_norm": grad_norm, "eta": over(r_bar, grad_norm)}
+            found = {"r_bar": r_bar, "grad_norm": grad_norm, "eta": step_size(r_bar, grad_norm)}
             for name, numbers in found.items():
                 self.measured(getattr(b, name), TensorList(numbers.unbind()))
 

@@ -17,7 +17,7 @@ from selftune.optim.engine.checkpoints import METHOD, method_of, restoring
 from selftune.optim.engine.cohorts import Bucket, Cohort, Group, State, Watch, cohorts
 from selftune.optim.engine.collectives import (
     Shards,
-    completed_together,
+    all_reduced_together,
     hidden_partition,
     model_parts,
     plain,
@@ -74,7 +74,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     always: ClassVar[dict[str, Any]] = {}  # other packages' options, with the value they have here
     learns: ClassVar[tuple[str, ...]] = ()  # keys of the parameter groups with learnt numbers
     # Learnt numbers that every step recomputes before it uses them, and what to set in their place.
-    makes: ClassVar[dict[str, str]] = {}
+    recomputes: ClassVar[dict[str, str]] = {}
     partition: Shards = ()  # the process group given to `partitioned`
     _cohorts: list[Cohort]  # parameters that step
     _resting: list[Cohort]  # parameters that stepped before and have no gradient now
@@ -84,7 +84,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     is_wrapped = False  # whether another optimizer (`ScheduleFree`) writes the parameters too
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
-        self._by_hand = ByHand(self.learns, self.makes)
+        self._by_hand = ByHand(self.learns, self.recomputes)
         self.begin_following()
         self._shapes: list[list[torch.Size]] = []  # of the parameters at construction
         super().__init__(params, defaults)
@@ -218,7 +218,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
             self._mark_new()
             return
         self._require_training_weights()
-        self._go_on()
+        self._adapt_to_writes()
         parts = [(cohort, self._buckets(cohort)) for cohort in stepping]
         finite, *measured = self._look_at_gradients(parts, loss)
         if skipped_steps.known_at_once(finite) and not finite.isfinite():
@@ -231,9 +231,9 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         numbers = [cohort.advance(self.advance) for cohort in stepping]
         sums = self._update(parts, numbers, verdict.ok)
         self._estimate(sums, verdict.ok)
-        verdict.over_what_was_learnt()
-        self._by_hand.sign(self.param_groups)
-        self._marks.sign(self._followed(), after_step=True)
+        verdict.restore_learnt_numbers()
+        self._by_hand.record(self.param_groups)
+        self._marks.record(self._followed(), after_step=True)
 
     def _buckets(self, cohort: Cohort) -> list[Bucket]:
         return packing.buckets(cohort) if cohort.compiled else list(cohort.buckets(grads=True))
@@ -357,7 +357,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
             (cohort.shards, torch.stack([each.norms() for each in of(b)]) ** 2)
             for cohort, b in found
         ]
-        return zip([b for _, b in found], completed_together(parts), strict=True)
+        return zip([b for _, b in found], all_reduced_together(parts), strict=True)
 
     def measured(self, numbers: TensorList, new: TensorList) -> None:
         """Write what `prepare` computed, a number per tensor, unless the step is to be skipped."""
@@ -372,7 +372,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     def settle(self) -> None:
         """Wait for the verdict on the last step, and restore its counts if it was skipped."""
         verdict, self._now.verdict = self._now.verdict, None
-        if verdict is not None and not verdict.over_what_was_counted():
+        if verdict is not None and not verdict.restore_counts():
             count_skip(type(self).__name__, self.param_groups)
 
     def _stepping(self) -> list[Cohort]:
@@ -392,7 +392,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
                     self._resting += cohorts(group, resting, self.state)
             if self.partition and not self._cohorts:
                 moving = [group for group in self.param_groups if lr_of(group) != 0]
-                self._cohorts = [self._nothing(group) for group in moving[:1]]
+                self._cohorts = [self._empty_cohort(group) for group in moving[:1]]
             self._watch = Watch(self.param_groups, self.state, self._cohorts)
         return self._cohorts
 
@@ -419,7 +419,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
             return {**wide, "compensation": lost}
         return self.init_state(torch.view_as_real(p) if p.is_complex() else p, group)
 
-    def _nothing(self, group: Group) -> Cohort:
+    def _empty_cohort(self, group: Group) -> Cohort:
         """A cohort of no elements for a rank without gradients, which still joins all-reduces."""
         like = next((p for g in self.param_groups for p in g["params"]), None)
         p = torch.empty(0) if like is None else torch.empty(0, dtype=like.dtype, device=like.device)
@@ -479,9 +479,9 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         return self.state[p]
 
     def _restart(self, writes: dict[Tensor, Write]) -> None:
-        self.go_on_from(writes)
+        self.restart_from(writes)
 
-    def go_on_from(self, writes: dict[Tensor, Write]) -> None:
+    def restart_from(self, writes: dict[Tensor, Write]) -> None:
         group_of = {p: group for group in self.param_groups for p in group["params"]}
         for p, each in writes.items():
             self._restart_state(p, self.state[p], group_of[p], each)
@@ -498,7 +498,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
 
     def _mark_new(self) -> None:
         if new := [p for p in self._followed() if p not in self._marks]:
-            self._marks.sign(new)
+            self._marks.record(new)
 
     def _correct_groups(self) -> None:
         """Repair `train_mode`, which ZeroRedundancyOptimizer overwrites with its own groups'."""
@@ -667,7 +667,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         self.defaults.pop("differentiable", None)  # added by torch's __setstate__
         self._watch = None
         vars(self).pop("_guard", None)
-        self._by_hand = ByHand(self.learns, self.makes)
+        self._by_hand = ByHand(self.learns, self.recomputes)
         if "_shapes" not in vars(self):
             self._shapes = [[p.shape for p in group["params"]] for group in self.param_groups]
         attachments = vars(self).get("attachments", [])

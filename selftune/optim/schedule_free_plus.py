@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from selftune.optim.adamw import check_adam
-from selftune.optim.distance import largest_lr, require_alike, sound
+from selftune.optim.distance import finite_or, largest_lr, require_alike
 from selftune.optim.engine.options import DECOUPLED, require, require_steps
 from selftune.optim.optimizer import (
     Bucket,
@@ -81,7 +81,7 @@ class ScheduleFreePlus(Optimizer):
     finds_step_size = True
     always = DECOUPLED
     learns = ("step_size", "grad_l1", *LEARNT_SHARE)
-    makes: ClassVar = {"step_size": "max_step_size, or multiply it by lr,"}
+    recomputes: ClassVar = {"step_size": "max_step_size, or multiply it by lr,"}
 
     def __init__(
         self,
@@ -142,11 +142,11 @@ class ScheduleFreePlus(Optimizer):
         first = self.param_groups[0]
         polyak_beta = first["polyak_beta"]
         e = math.sqrt(math.pi / 2) * grad_l1
-        e = polyak_beta * first["grad_l1"] + (1 - polyak_beta) * sound(e, first["grad_l1"])
+        e = polyak_beta * first["grad_l1"] + (1 - polyak_beta) * finite_or(e, first["grad_l1"])
         e_hat = e / (1 - polyak_beta ** (first["k"] + 1))
         at_z = (loss + slope).clamp(min=0)
         # Without a gradient, or after an overflow, keep the last step's size.
-        step_size = sound(largest_lr(self.param_groups) * at_z / e_hat, first["step_size"])
+        step_size = finite_or(largest_lr(self.param_groups) * at_z / e_hat, first["step_size"])
         # The authors have no bound.
         step_size = step_size.clamp(max=first["max_step_size"])
         write(self.param_groups, grad_l1=e, step_size=step_size)

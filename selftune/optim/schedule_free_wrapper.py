@@ -158,7 +158,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
     def _step(self) -> None:
         moving = self._moving()
         if moving:
-            self._go_on()
+            self._adapt_to_writes()
         stepping = self._cohorts(moving)
         if isinstance(self.base, Optimizer):
             self.base.is_wrapped = True  # it must not take our writes for a user's
@@ -173,7 +173,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         if skipped_steps(self.base) == skipped_before:
             self._average(stepping)
         self._to_y(stepping)
-        self._marks.sign(self._followed(), after_step=True)
+        self._marks.record(self._followed(), after_step=True)
 
     def _moving(self) -> list[Tensor]:
         """The parameters that step now. State from before a parameter's first step is dropped."""
@@ -334,7 +334,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
             for name in ("x", "z"):
                 put(plain(self.own[p][name]), plain(p).detach(), where)
         if isinstance(self.base, Optimizer):
-            self.base.go_on_from(
+            self.base.restart_from(
                 {p: write for p, write in writes.items() if self.base.state.get(p)}
             )
 

@@ -102,23 +102,23 @@ class Match:
 
 
 def matches(
-    header: Sequence[str], said: Mapping[str, str], meaning: str, run: str | None = None
+    header: Sequence[str], meanings: Mapping[str, str], meaning: str, run: str | None = None
 ) -> list[int]:
     """The columns that match this meaning best; several if their names match equally well.
 
-    said: name of a column -> its meaning, as given by the user, which takes precedence.
+    meanings: name of a column -> its meaning, as given by the user, which takes precedence.
     run: the run that the columns have to belong to, in a table of several runs.
     """
-    spoken = [i for i, name in enumerate(header) if said.get(name) == meaning]
-    own = [i for i, name in enumerate(header) if name == meaning and name not in said]
-    if meaning == "update" and own == matches(header, said, "step", run):
+    chosen = [i for i, name in enumerate(header) if meanings.get(name) == meaning]
+    own = [i for i, name in enumerate(header) if name == meaning and name not in meanings]
+    if meaning == "update" and own == matches(header, meanings, "step", run):
         own = []  # the only column of steps is named "update", as it counts updates
-    if spoken or own:
-        return spoken or own
+    if chosen or own:
+        return chosen or own
     found = sorted(
         Match(rank, prefix, column)
         for column, name in enumerate(header)
-        if name not in said and run_of(name) in (None, run or run_of(name))
+        if name not in meanings and run_of(name) in (None, run or run_of(name))
         for prefix, base in _bases(name, meaning)
         if (rank := _rank(base, meaning)) is not None
     )

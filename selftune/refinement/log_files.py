@@ -117,13 +117,13 @@ def _encoding(path: str | Path, head: bytes) -> str:
 def _delimited(path: str | Path, file: TextIO, head: str) -> Table:
     lines = [line for line in head.splitlines() if line.strip()]
     # Excel writes the delimiter into a first line.
-    said = next((line[4] for line in lines[:1] if re.fullmatch("sep=.", line)), None)
+    declared = next((line[4] for line in lines[:1] if re.fullmatch("sep=.", line)), None)
     comments = [line.lstrip("# ") for line in lines if line.startswith("#")]
-    lines = [line for line in lines[said is not None :] if _is_row(line)]
+    lines = [line for line in lines[declared is not None :] if _is_row(line)]
     delimiter, width = _delimiter(lines[:-1] or lines)  # the last line may be incomplete
-    delimiter = said or delimiter
+    delimiter = declared or delimiter
     titles = [*takewhile(lambda row: len(row) == 1 < width, _cells(lines, delimiter))]
-    rows = _rows(path, file, delimiter, (said is not None) + len(titles))
+    rows = _rows(path, file, delimiter, (declared is not None) + len(titles))
     header = next(rows, [])
     if header and all(map(_is_number, header)):
         header, rows = _headed(path, header, rows, [*_cells(comments[-1:], delimiter), []][0])

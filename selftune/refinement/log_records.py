@@ -48,13 +48,13 @@ def read_records(
             )
     table = open_table(path)
     where = _as_named(path, table.header, where)
-    table, said = widened(table, _as_named(path, table.header, columns), where)
+    table, meanings = widened(table, _as_named(path, table.header, columns), where)
     notes = table.notes
 
-    known = _known_columns(path, table.header, said)
-    last = {name: i for name in WHOLE for i in matches(table.header, said, name)[:1]}
+    known = _known_columns(path, table.header, meanings)
+    last = {name: i for name in WHOLE for i in matches(table.header, meanings, name)[:1]}
     read, texts = read_columns(path, table, known, last, where)
-    series = _chosen(path, table.header, said, read)
+    series = _chosen(path, table.header, meanings, read)
 
     at = _places(path, series, notes)
     norms = {name: series[name] for name in NORMS if name in series}
@@ -98,10 +98,12 @@ def read_records(
 # -- columns ----------------------------------------------------------------------------------
 
 
-def _as_named(path: str | Path, header: Sequence[str], said: Mapping[str, str]) -> dict[str, str]:
+def _as_named(
+    path: str | Path, header: Sequence[str], meanings: Mapping[str, str]
+) -> dict[str, str]:
     """Replace the user's names of columns, in any case and punctuation, by the header's."""
     named = {}
-    for name, meaning in said.items():
+    for name, meaning in meanings.items():
         alike = {n for n in header if n == name}
         alike = alike or {n for n in header if _letters(n) == _letters(name)}
         if len(alike) != 1:
@@ -123,9 +125,11 @@ def _letters(name: str) -> str:
     return canonical(name).replace("_", "")
 
 
-def _known_columns(path: str | Path, header: Sequence[str], said: Mapping[str, str]) -> list[int]:
+def _known_columns(
+    path: str | Path, header: Sequence[str], meanings: Mapping[str, str]
+) -> list[int]:
     """The columns to read, those with gradient norms first."""
-    norms = [i for meaning in GRADIENT_NORMS for i in matches(header, said, meaning)]
+    norms = [i for meaning in GRADIENT_NORMS for i in matches(header, meanings, meaning)]
     if header and not norms:
         raise ValueError(
             f"{path} has no column of gradient norms; it has {_listed(header)}: say which one "
@@ -136,19 +140,19 @@ def _known_columns(path: str | Path, header: Sequence[str], said: Mapping[str, s
         i
         for run in runs
         for meaning in ("weight", "lr", *AXES)
-        for i in matches(header, said, meaning, run)
+        for i in matches(header, meanings, meaning, run)
     ]
     return list(dict.fromkeys([*norms, *others]))
 
 
 def _chosen(
-    path: str | Path, header: Sequence[str], said: Mapping[str, str], read: Mapping[int, Column]
+    path: str | Path, header: Sequence[str], meanings: Mapping[str, str], read: Mapping[int, Column]
 ) -> dict[str, Column]:
     """A column that is not empty for each meaning, gradient norms first."""
     chosen: dict[str, Column] = {}
     run = None
     for meaning in (*NORMS, "lr", *AXES):
-        found = [read[i] for i in matches(header, said, meaning, run) if read[i].given.any()]
+        found = [read[i] for i in matches(header, meanings, meaning, run) if read[i].given.any()]
         if found:
             several = meaning in ("step", *NORMS)  # of several columns of lr the first one counts
             chosen[meaning] = _one(path, found, meaning) if several else found[0]
@@ -261,11 +265,11 @@ def _total(
     last: float,
 ) -> tuple[int, str | None]:
     """The number of steps of the run, and a note if it was planned to make more."""
-    said = _number_of_run(path, "total_steps", texts)
-    if said is not None and not 0 < said <= MOST_STEPS:
-        raise ValueError(f"{path}: total_steps is {said:g}, not a number of steps")
-    if said is not None:
-        return int(said), None
+    stated = _number_of_run(path, "total_steps", texts)
+    if stated is not None and not 0 < stated <= MOST_STEPS:
+        raise ValueError(f"{path}: total_steps is {stated:g}, not a number of steps")
+    if stated is not None:
+        return int(stated), None
     total = max(first_and_total(steps)[1], int(last))
     made = facts.get("steps_made")
     if isinstance(made, int) and made >= steps[-1]:

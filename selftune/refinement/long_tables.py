@@ -15,28 +15,28 @@ VALUES = ("value", "values", "metric_value", "scalar", "scalar_value")
 
 
 def widened(
-    table: Table, said: Mapping[str, str], where: Mapping[str, str]
+    table: Table, meanings: Mapping[str, str], where: Mapping[str, str]
 ) -> tuple[Table, dict[str, str]]:
     """Convert a table in long format to one with a column for each name; return others unchanged.
 
     A table of one measurement has no column of names: its values are taken for gradient norms, with
     a note.
-    said: name of a column -> its meaning. It is returned too, with what was added.
+    meanings: name of a column -> its meaning. It is returned too, with what was added.
     """
     header = table.header
     plain = [canonical(name) for name in header]
-    values = [i for i, name in enumerate(plain) if name in VALUES and header[i] not in said]
-    norms = any(matches(header, said, meaning) for meaning in GRADIENT_NORMS)
+    values = [i for i, name in enumerate(plain) if name in VALUES and header[i] not in meanings]
+    norms = any(matches(header, meanings, meaning) for meaning in GRADIENT_NORMS)
     if norms or not values:
-        return table, dict(said)
+        return table, dict(meanings)
     names = [i for i, name in enumerate(plain) if name in NAMES and header[i] not in where]
     if names:
         name = min(names, key=lambda i: NAMES.index(plain[i]))
-        return _wide(table, name, values[0]), dict(said)
+        return _wide(table, name, values[0]), dict(meanings)
     if "step" not in plain:
-        return table, dict(said)
+        return table, dict(meanings)
     table.notes.append(f"{header[values[0]]} is taken for the l2 norm of the gradient")
-    return table, {**said, header[values[0]]: "l2"}
+    return table, {**meanings, header[values[0]]: "l2"}
 
 
 def _wide(table: Table, name: int, value: int) -> Table:

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from selftune.refinement.norm_log import NormLog
 from selftune.refinement.norms import dot, norm
-from selftune.step_hooks import Following, innermost_optimizer, steps_made
+from selftune.step_hooks import StepHooks, innermost_optimizer, steps_made
 
 FLUSH = 100  # records between two transfers to the host
 
@@ -66,16 +66,16 @@ class GradientNorms:
         if log is not None:
             self._resume(log)
         # The order of registration matters: a step is first measured, then reported by
-        # `_following`, and only then is the next step measured.
+        # `_step_hooks`, and only then is the next step measured.
         after = optimizer.register_step_post_hook(self._after_step)
-        self._following = Following(optimizer, self._made)
+        self._step_hooks = StepHooks(optimizer, self._made)
         before = optimizer.register_step_pre_hook(self._before_step)
-        self._handles = [after, self._following, before]
+        self._handles = [after, self._step_hooks, before]
 
     @property
     def log(self) -> NormLog:
         """All records so far; waits for the device."""
-        self._following.settle()
+        self._step_hooks.settle()
         self._flush()
         table = np.array(self._records).reshape(-1, 2 + len(self._names))
         decays = [group.get("weight_decay", 0.0) for group in self._optimizer.param_groups]

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from selftune.plain_numbers import exact
+from selftune.plain_numbers import plain_number
 from selftune.refinement.decoupling import choose
 from selftune.refinement.diagnostics import Diagnostics, diagnose
 from selftune.refinement.norm_log import NormLog
@@ -98,7 +98,7 @@ def refine(
         raise ValueError(f"smoothing is a fraction of the run in [0, 0.5], got {smoothing}")
     unnamed = "AdamW" if isinstance(log, NormLog) else "SGD"
     log = _as_log(log, steps, lrs, weight_decay)
-    warmup = exact(warmup)
+    warmup = plain_number(warmup)
     require_length(warmup, "warmup")
     whole, warmup_steps = log.total_steps, steps_of(warmup, log.total_steps)
     if len(log.steps) and warmup_steps:

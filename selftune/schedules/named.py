@@ -8,7 +8,7 @@ from typing import Literal, ParamSpec
 
 from torch.optim import Optimizer
 
-from selftune.plain_numbers import exact
+from selftune.plain_numbers import plain_number
 from selftune.schedules.form import Table
 from selftune.schedules.schedule import Schedule
 from selftune.schedules.shapes import (
@@ -122,7 +122,7 @@ def wsd(
     cooldown: steps (int), or a fraction of the steps after the warm-up (float).
     shape: of the cooldown.
     """
-    return Schedule(Trapezoid(exact(cooldown), shape, end), total_steps)
+    return Schedule(Trapezoid(plain_number(cooldown), shape, end), total_steps)
 
 
 @_of_steps

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from selftune.plain_numbers import exact
+from selftune.plain_numbers import plain_number
 from selftune.schedules.bound import Bound, Norms, convex_bound
 from selftune.schedules.form import Beginning, Form, Product, Sequence, Warmup
 from selftune.schedules.form_json import form_from_dict, form_to_dict
@@ -46,7 +46,7 @@ class Schedule(_Unwritable):
             if self.form.needs_total:
                 raise ValueError(f"{self.form} needs an end: give total_steps")
             return
-        total = exact(total)
+        total = plain_number(total)
         if not isinstance(total, int) or total < 1:
             raise ValueError(f"total_steps must be a whole number of 1 or more, got {total!r}")
         self.form.check(total)
@@ -79,7 +79,7 @@ class Schedule(_Unwritable):
         length: steps (int), or a fraction of the run (float).
         """
         form = self.form.form if isinstance(self.form, Warmup) else self.form
-        return Schedule(Warmup(form, exact(length), start), self.total_steps)
+        return Schedule(Warmup(form, plain_number(length), start), self.total_steps)
 
     def with_cooldown(
         self,
@@ -91,7 +91,7 @@ class Schedule(_Unwritable):
 
         length: steps (int), or a fraction of the run (float).
         """
-        return self * Schedule(Trapezoid(exact(length), shape, end), self.length())
+        return self * Schedule(Trapezoid(plain_number(length), shape, end), self.length())
 
     def then(self, other: Schedule) -> Schedule:
         """This schedule followed by another; `resample` keeps the fraction that each takes."""

@@ -125,7 +125,7 @@ def test_several_averages_follow_one_optimizer():
 
 @pytest.fixture
 def travelling(monkeypatch):
-    monkeypatch.setattr(following_module, "_verdict_travels", lambda optimizer, found_inf: True)
+    monkeypatch.setattr(following_module, "_is_known_later", lambda optimizer, found_inf: True)
 
 
 def test_a_step_whose_verdict_travels_is_counted_before_the_next(travelling):

@@ -66,14 +66,14 @@ def test_an_error_inside_swap_costs_nothing(profile):
 def test_an_error_on_the_way_in_is_undone(monkeypatch):
     model, average = trained(EMA(half_life=3))
     before, state = values(model), copy.deepcopy(average.state_dict())
-    trade, calls = average_tensors._trade, itertools.count()
+    trade, calls = average_tensors._exchange_values, itertools.count()
 
     def out_of_memory_once(a: Tensor, b: Tensor) -> None:
         if next(calls) == 2:
             raise MemoryError
         trade(a, b)
 
-    monkeypatch.setattr(average_tensors, "_trade", out_of_memory_once)
+    monkeypatch.setattr(average_tensors, "_exchange_values", out_of_memory_once)
     with pytest.raises(MemoryError), average.swap(model):
         raise AssertionError("not reached")
     assert next(calls) == 5  # two tensors went there and back

@@ -10,7 +10,7 @@ from contract import CLASSES, every_class, every_optimizer, same, snapshot, trai
 from torch import Tensor
 
 from selftune.optim import AdamW, DAdaptAdaGrad, DAdaptSGD, Prodigy, ScheduleFreeAdamW
-from selftune.optim.dog import OverGradients
+from selftune.optim.dog import DistanceOverGradients
 
 
 def resumed(cls: type, optimizer: torch.optim.Optimizer, params: list[Tensor]):
@@ -87,7 +87,9 @@ def test_what_an_older_checkpoint_lacks_has_its_default(cls):
     assert same(snapshot(optimizer, params), snapshot(reference, others))
 
 
-COUNTS = [cls for cls in CLASSES if not issubclass(cls, (DAdaptSGD, DAdaptAdaGrad, OverGradients))]
+COUNTS = [
+    cls for cls in CLASSES if not issubclass(cls, (DAdaptSGD, DAdaptAdaGrad, DistanceOverGradients))
+]
 
 
 @pytest.mark.parametrize("cls", COUNTS, ids=lambda cls: cls.__name__)

@@ -218,7 +218,7 @@ def test_steps_that_the_optimizer_skips_are_not_steps(build, every):
 
 
 def test_a_verdict_that_comes_late_is_waited_for(monkeypatch):
-    monkeypatch.setattr("selftune.step_hooks._verdict_travels", lambda *_: True)
+    monkeypatch.setattr("selftune.step_hooks._is_known_later", lambda *_: True)
     params = parameters()
     optimizer = optim.AdamW(params, lr=0.1)
     recorder = GradientNorms(optimizer)

@@ -81,11 +81,11 @@ def total(parts: Sequence[tuple[Shards, Sequence[Tensor]]], partition: Shards = 
     for group in dict.fromkeys(group for over in alike for group in over):
         rows = [i for i, over in enumerate(alike) if group in over]
         concerned = table[rows]
-        table[rows] = completed(concerned, (group,))
+        table[rows] = all_reduced(concerned, (group,))
     sums = table.sum(0)
     for group in partition:
         # Ranks may hold parameters of different dtypes, but an all-reduce needs the same one.
-        sums = completed(
+        sums = all_reduced(
             sums.to(torch.float32 if device.type == "mps" else torch.float64), (group,)
         )
     return list(sums.unbind())
@@ -149,22 +149,22 @@ def several_ranks() -> bool:
     return here and torch.distributed.get_world_size() > 1
 
 
-def completed(sums: Tensor, over: Shards) -> Tensor:
+def all_reduced(sums: Tensor, over: Shards) -> Tensor:
     """All-reduce a tensor of sums over these process groups, in place."""
     for group in over:
         torch.distributed.all_reduce(sums, group=group)  # pyright: ignore[reportUnknownMemberType]
     return sums
 
 
-def completed_together(parts: Sequence[tuple[Shards, Tensor]]) -> list[Tensor]:
-    """`completed` for each tensor, with one all-reduce per process group, dtype and device."""
+def all_reduced_together(parts: Sequence[tuple[Shards, Tensor]]) -> list[Tensor]:
+    """`all_reduced` for each tensor, with one all-reduce per process group, dtype and device."""
     found = [sums for _, sums in parts]
     concerned: dict[Any, list[int]] = {}
     for i, (over, sums) in enumerate(parts):
         for group in over:
             concerned.setdefault((group, sums.dtype, sums.device), []).append(i)
     for (group, *_), chosen in concerned.items():
-        flat = completed(torch.cat([found[i].reshape(-1) for i in chosen]), (group,))
+        flat = all_reduced(torch.cat([found[i].reshape(-1) for i in chosen]), (group,))
         sizes = [found[i].numel() for i in chosen]
         for i, sums in zip(chosen, flat.split_with_sizes(sizes), strict=True):
             found[i] = sums.view_as(found[i])

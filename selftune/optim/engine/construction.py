@@ -16,7 +16,7 @@ from selftune.optim.engine.options import own_options
 PARTS_OF_A_RULE = {
     *("check", "init_state", "advance", "measure", "prepare", "update", "rest", "estimate"),
     *("to_training", "to_evaluation", "weight", "verdict", "partition"),
-    *("effective_lr", "most_steps", "restart", "forget", "go_on_from", "learns", "makes"),
+    *("effective_lr", "most_steps", "restart", "forget", "restart_from", "learns", "recomputes"),
     *("attachments", "begin_following", "other_weights", "has_unmoved", "is_held"),
     *("is_wrapped", "is_as_left", "warn_of_kept"),
     *("takes_loss", "takes_sparse", "finds_step_size", "always", "averages"),

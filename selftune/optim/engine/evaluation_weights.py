@@ -134,12 +134,12 @@ class EvaluationWeights(ABC):
         """
         self.settle()
         refuse_swapped(f"{type(self).__name__}.project()", self._followed())
-        self._go_on(wait=True)
+        self._adapt_to_writes(wait=True)
         if self._has_two_places:
             self._project(fn)
         else:
             fn()
-        self._marks.sign(self._followed())
+        self._marks.record(self._followed())
 
     @abstractmethod
     def other_weights(self, p: Tensor, group: dict[str, Any]) -> Tensor:
@@ -199,7 +199,7 @@ class EvaluationWeights(ABC):
 
     def _move_all(self, train_mode: bool) -> None:
         writes = self._written(wait=True)
-        self._take_over({p: write for p, write in writes.items() if write.where is not None})
+        self._restart_and_warn({p: write for p, write in writes.items() if write.where is not None})
         rewritten = {p for p, write in writes.items() if write.where is None}
         followed = set(self._followed())
         moving: list[Tensor] = []
@@ -219,9 +219,9 @@ class EvaluationWeights(ABC):
                 elif changes:
                     moving.append(p)
         self._move(moving, train_mode)
-        self._marks.sign(moving)
+        self._marks.record(moving)
 
-    def _go_on(self, wait: bool = False) -> None:
+    def _adapt_to_writes(self, wait: bool = False) -> None:
         """Before a step: adapt the state to parameters that were written from outside."""
         writes = self._written(wait)
         restored: list[Tensor] = []
@@ -230,8 +230,8 @@ class EvaluationWeights(ABC):
             self._move(restored, self.param_groups[0]["train_mode"])
         self._unmoved.clear()
         if writes or restored:
-            self._take_over(writes)
-            self._marks.sign([*writes, *restored])
+            self._restart_and_warn(writes)
+            self._marks.record([*writes, *restored])
 
     def _written(self, wait: bool) -> dict[Tensor, Write]:
         """The writes from outside to the present parameters."""
@@ -239,7 +239,7 @@ class EvaluationWeights(ABC):
         present: set[Tensor] = set(self._followed()) if writes else set()
         return {p: write for p, write in writes.items() if p in present}
 
-    def _take_over(self, writes: dict[Tensor, Write]) -> None:
+    def _restart_and_warn(self, writes: dict[Tensor, Write]) -> None:
         if not writes:
             return
         self._restart(writes)

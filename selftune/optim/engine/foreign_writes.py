@@ -56,7 +56,7 @@ class Marks:
     def __contains__(self, p: Tensor) -> bool:
         return p in self._places
 
-    def sign(self, params: list[Tensor], after_step: bool = False) -> None:
+    def record(self, params: list[Tensor], after_step: bool = False) -> None:
         """Record the present values of these parameters as written by the optimizer.
 
         After a step these are all parameters. Those that were written from outside before it are
@@ -64,7 +64,7 @@ class Marks:
         """
         versions, addresses = _versions_and_addresses(params)
         if len(params) != len(self._params) or any(map(is_not, params, self._params)):
-            self._sign_some(params)
+            self._record_some(params)
         elif addresses != self._addresses:
             self._begin(params)
         else:
@@ -79,7 +79,7 @@ class Marks:
             self._whole |= {p: plain(p).detach().clone() for p in params if p in self._whole}
 
     def written(self, wait: bool) -> dict[Tensor, Write]:
-        """The parameters that were written from outside since the last `sign`.
+        """The parameters that were written from outside since the last `record`.
 
         wait: whether the host may wait for an accelerator, to compare the samples there.
         """
@@ -162,7 +162,7 @@ class Marks:
             for i, part in zip(members, parts, strict=True):
                 self._values[i] = part
 
-    def _sign_some(self, params: Iterable[Tensor]) -> None:
+    def _record_some(self, params: Iterable[Tensor]) -> None:
         """Record these parameters anew, and keep the record of the others."""
         kept = {
             p: (self._versions[i], self._addresses[i], self._views[i], self._values[i].clone())

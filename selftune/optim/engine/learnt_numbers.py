@@ -76,15 +76,15 @@ def _start(group: Group, name: str) -> float:
 class ByHand:
     """Learnt numbers that a caller has set by hand in the parameter groups.
 
-    made: numbers that every step recomputes before it uses them, and what to set in their place.
+    recomputed: numbers that every step recomputes before use, and what to set in their place.
     """
 
-    def __init__(self, names: Sequence[str], made: Mapping[str, str]) -> None:
-        self.names, self.made = names, made
+    def __init__(self, names: Sequence[str], recomputed: Mapping[str, str]) -> None:
+        self.names, self.recomputed = names, recomputed
         # The optimizer's own values with their versions, by group and name.
         self._ours: dict[tuple[int, str], tuple[Tensor, int]] = {}
 
-    def sign(self, groups: list[Group]) -> None:
+    def record(self, groups: list[Group]) -> None:
         """Record the present values as the optimizer's own."""
         items = [(i, name, group[name]) for i, group in enumerate(groups) for name in self.names]
         self._ours = {(i, name): (number, number._version) for i, name, number in items}
@@ -105,10 +105,10 @@ class ByHand:
             ]
             if not written:
                 continue
-            if name in self.made:
+            if name in self.recomputed:
                 raise ValueError(
                     f'{cls} computes group["{name}"] anew in every step and would not use what was '
-                    f"written there; set {self.made[name]} instead"
+                    f"written there; set {self.recomputed[name]} instead"
                 )
             known = [v for v in written if not isinstance(v, Tensor) or v.device.type == "cpu"]
             for value in known:

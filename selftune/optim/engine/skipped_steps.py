@@ -38,7 +38,7 @@ class Verdict:
             if isinstance(number, Tensor) and name != "lr"
         ]
 
-    def over_what_was_learnt(self) -> None:
+    def restore_learnt_numbers(self) -> None:
         """After the step: restore learnt numbers that are not finite, or all if it was skipped.
 
         Also starts the copy of `ok` to the host.
@@ -61,7 +61,7 @@ class Verdict:
             self.arrival.record()
             self.ok = answer
 
-    def over_what_was_counted(self) -> bool:
+    def restore_counts(self) -> bool:
         """A step later: restore the counts if the step was skipped. Returns whether it was not."""
         if self.arrival is not None:
             self.arrival.synchronize()  # recorded a step ago, so there is nothing to wait for

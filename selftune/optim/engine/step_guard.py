@@ -32,7 +32,7 @@ def guarded(step: Callable[..., None]) -> Callable[..., None]:
         try:
             step(optimizer, *args)
         except RuntimeError:
-            _name_misfit(optimizer)
+            _raise_for_misfit(optimizer)
             raise
         guard.look_at_skips(optimizer)
         guard.look_for_gradients(optimizer)
@@ -131,7 +131,7 @@ class Guard:
             expect_use(type(optimizer).__name__, optimizer._now)
 
 
-def _name_misfit(optimizer: Any) -> None:
+def _raise_for_misfit(optimizer: Any) -> None:
     """After an error in torch: raise ValueError if a state has another shape than it should."""
     for g, group in enumerate(optimizer.param_groups):
         for i, p in enumerate(group["params"]):

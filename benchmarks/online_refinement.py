@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from eval.cli import chosen, count
 from eval.methods import METHODS, Build, Built
 from eval.methods.nadamw import nadamw_pocket
-from eval.observers import Along, from_json
+from eval.observers import Observers, from_json
 from eval.plan import complete, opened
 from eval.results import Record, read
 from eval.targets.protocol import log, seeds_of_best
@@ -105,7 +105,7 @@ def trials(workloads: list[Workload], studies: int) -> list[Trial]:
             budget=1.0,
             target=None,
             device="cpu",
-            along=Along(record_norms=True),
+            observers=Observers(record_norms=True),
         )
         for study in range(studies)
         for workload in workloads

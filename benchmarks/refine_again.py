@@ -16,7 +16,7 @@ import numpy as np
 from eval.ablation.axes import with_warmup
 from eval.ablation.plan import WithSchedule
 from eval.methods import METHODS
-from eval.observers import Along, from_json
+from eval.observers import Observers, from_json
 from eval.results import Record
 from eval.trial import Trial, run_trial
 from eval.workloads import WORKLOADS
@@ -49,7 +49,7 @@ def main(workload: str, method: str, budget: float, rounds: int) -> None:
         budget=budget,
         target=None,
         device="cpu",
-        along=Along(record_norms=True),
+        observers=Observers(record_norms=True),
     )
     steps, metric = trial.steps, trial.workload.metric.name
     decay = with_warmup("linear", steps)

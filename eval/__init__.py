@@ -1,1 +1,1 @@
-"""The harness: eight workloads, one command, an honest score. It runs from a checkout."""
+"""The benchmark harness: workloads, methods, trials, scores, reports. It runs from a checkout."""

@@ -1,6 +1,6 @@
-"""The pocket workloads with ten times the parameters, for one GPU: the same code, other widths.
+"""Pocket workloads with ten times the parameters, for one GPU: the same code, other widths.
 
-They are in no suite, and have no targets until somebody searches for them:
+They belong to no suite and have no targets until you search for them:
 
     python -m eval.set_targets --workload eval.bench:IMAGE_VIT --device cuda
     python -m eval.self_tuning --workload eval.bench:IMAGE_VIT --device cuda

@@ -1,4 +1,4 @@
-"""Time a step of every method on every workload, in turn: `python -m eval.calibrate --method all`.
+"""Timing of a step of every method on every workload: `python -m eval.calibrate --method all`.
 
 The file that it writes gives reports seconds that do not depend on when a trial ran: with --out of
 a run, the same command of `eval.self_tuning` reads it and reports again.
@@ -24,7 +24,7 @@ from .user_workloads import chosen_workloads
 from .workload import Workload
 from .workloads import SUITES, WORKLOADS
 
-UNTIMED = 2  # steps: states are made in the first
+UNTIMED = 2  # number of first steps that are not timed, as they create states
 ROUNDS = 9
 
 
@@ -72,8 +72,9 @@ def calibrated(
     """Median ms of a training step, by method.
 
     A step is that of a trial: batch, loss, gradients, optimizer, schedule. The methods take one
-    step each in turn, beginning with another one in each round, so that whatever slows the machine
-    down slows all of them down. What a method does every hundredth step only is not in a median.
+    step each in turn, starting with another method in each round, so that whatever slows down the
+    machine slows down all of them. What a method does only once in a hundred steps does not show in
+    a median.
     """
     training = moved(workload.load().train, device)
     seeds = Seeds.of(workload.name, study=0, seed=0)

@@ -1,4 +1,4 @@
-"""Shared by the commands: arguments that are checked, and errors of one line."""
+"""Helpers of the commands: checked arguments, errors of one line, exit statuses."""
 
 import argparse
 import contextlib
@@ -20,7 +20,7 @@ DONE, SOME_FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, less the usage that buries the error."""
+    """An argparse parser whose errors are not preceded by the usage."""
 
     def __init__(self, module: str, description: str):
         super().__init__(
@@ -67,7 +67,7 @@ def refuse_namesakes(names: Sequence[str], kind: str, remedy: str) -> None:
 
 
 def in_a_line(error: BaseException) -> str:
-    """An error's kind and the first line of what it says."""
+    """An error's type and the first line of its message."""
     message = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {message}".removesuffix(": ")
 
@@ -103,13 +103,13 @@ def _number(text, number, accepted, description):
 
 
 def cores() -> int:
-    """Cores that this process may use: its affinity, and the quota of its container."""
+    """The number of cores that this process may use, by its affinity and its container's quota."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, floor(min(here, quota())))
 
 
 def quota(proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
-    """Cores that Linux's control groups grant in the long run; infinite without a limit."""
+    """The CPU quota of Linux's control groups, in cores; infinite without a limit."""
     least = inf
     for line in _lines(proc):
         _, controllers, group = line.split(":", 2)
@@ -183,6 +183,6 @@ def _say(text: str) -> None:
 
 
 def _silence() -> None:
-    """Nothing is left for Python to flush at its end, which would fail again."""
+    """Redirect stdout to /dev/null, as flushing it at exit would fail again."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""The seconds that count: training and preparing for evaluation, not evaluation itself."""
+"""Clock: a stopwatch for training and preparing for evaluation, but not for evaluation itself."""
 
 import time
 
@@ -8,8 +8,8 @@ import torch
 class Clock:
     """A stopwatch.
 
-    On a CPU it shows the process's CPU time, which leaves out whatever else runs. Elsewhere it
-    shows wall time, read after waiting for the device.
+    On a CPU it measures the process's CPU time, which other processes do not affect. Elsewhere it
+    measures wall time, read after waiting for the device.
     """
 
     def __init__(self, device: str):
@@ -39,7 +39,7 @@ class Clock:
 
 
 def check_device(device: str) -> None:
-    """Raise ValueError if nothing can be trained there."""
+    """Raise ValueError if the device cannot be used for training."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

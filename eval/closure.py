@@ -1,4 +1,4 @@
-"""The closure that an optimizer's step is given: it can ask for the loss at any weights."""
+"""The closure that an optimizer's step is given, which recomputes the loss only when needed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,20 +10,21 @@ from torch import Tensor, nn
 class Closure:
     """The loss of a batch, and its gradients in `grad`, at the present weights.
 
-    Those that the loop has computed already serve as long as neither weights nor gradients have
-    changed, so that asking once costs nothing. SAM, LBFGS and their kin move the weights and ask
-    again: then it is computed again, as a closure of PyTorch's documentation does.
+    As long as neither weights nor gradients have changed, it returns what the loop has computed
+    already, so that the first call costs nothing. SAM, LBFGS and similar optimizers move the
+    weights and call it again: then loss and gradients are computed anew, as in PyTorch's
+    documentation.
     """
 
     def __init__(self, model: nn.Module):
         self._parameters = list(model.parameters())
-        self._wanted = True  # whether the method has been seen to ask
+        self._wanted = True  # whether the method called the last closure
 
     def __call__(self, loss: Tensor, again: Callable[[], Tensor]) -> Callable[[], Any]:
-        """For one step.
+        """The closure for one step.
 
         loss: of the batch, whose gradients have just been computed.
-        again: clears the gradients, computes loss and gradients, returns the loss.
+        again: clears the gradients, computes loss and gradients, and returns the loss.
         """
         given = self._state() if self._wanted else None
         self._wanted = False
@@ -38,7 +39,7 @@ class Closure:
         return closure
 
     def _state(self) -> list[tuple[Tensor, Tensor | None, int]]:
-        # Values and not versions of the weights: a write to `p.data` leaves no trace in them.
+        # The values of the weights, not their versions, which a write to `p.data` does not change.
         return [(p.detach().clone(), p.grad, _version(p.grad)) for p in self._parameters]
 
     def _is_still(self, state: list[tuple[Tensor, Tensor | None, int]]) -> bool:

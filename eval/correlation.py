@@ -8,7 +8,7 @@ from scipy.stats import rankdata
 
 RESAMPLES = 2000
 LEVEL = 0.95
-FEWEST = 3  # pairs; two are always in order or not
+FEWEST = 3  # pairs; with two, a rank correlation is always 1 or -1
 
 
 @dataclass(frozen=True)

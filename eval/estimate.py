@@ -6,8 +6,8 @@ from statistics import fmean
 from .results import Record
 from .trial import Trial
 
-SECONDS_TO_START = 5  # a process, its libraries, its data
-SECONDS_PER_STEP_HINT = 35  # what workloads are sized for; used where none is recorded
+SECONDS_TO_START = 5  # to start a process and load its libraries and data
+SECONDS_PER_STEP_HINT = 35  # the size of workloads; used where no trial is recorded
 
 
 def minutes(trials: Iterable[Trial], recorded: Sequence[Record], jobs: int) -> float:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and file names made from any text."""
+"""Atomic writing of files, and safe file names from any text."""
 
 import os
 import re
@@ -7,12 +7,12 @@ from urllib.parse import quote
 from zlib import crc32
 
 LONGEST_NAME = 100  # characters; file systems take 255 bytes
-# Kept as they are in names of files. Everything else, separators above all, is escaped.
+# Characters that are kept in file names. All others, such as separators, are escaped.
 PLAIN = " ()+,-.=@_"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside `path` and rename: what was there stays until the new text is on the disk.
+    """Write atomically: to a file beside `path`, which is renamed once it is on the disk.
 
     Raises OSError, and leaves nothing behind, if that fails.
     """
@@ -30,9 +30,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def file_name(text: str) -> str:
-    """A name for a file or folder after a text: the text itself where that is harmless.
+    """A name for a file or folder from a text: the text itself if that is safe.
 
-    Never one that leads out of its folder; different for different texts.
+    It never leads out of its folder, and differs for different texts.
     """
     name = quote(text.encode("utf-8", "surrogatepass"), safe=PLAIN)
     name = re.sub(r"^[. ]|[. ]$", lambda end: f"%{ord(end[0]):02X}", name)

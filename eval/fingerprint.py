@@ -1,4 +1,4 @@
-"""A checksum of a workload's code: a changed width, loss or augmentation is another workload."""
+"""A checksum of a workload's code: after a change of width, loss or data it is another workload."""
 
 import ast
 import hashlib
@@ -25,7 +25,7 @@ SHARED = (EVAL / "workloads", EVAL / "data")  # code of the bundled workloads
 
 @cache
 def fingerprint(workload: Workload) -> str:
-    """The beginning of a sha256 of the workload's source and of its parameters' shapes.
+    """The first 16 digits of a sha256 of the workload's source and of its parameters' shapes.
 
     The source is that of the modules of its five functions and of what these import from their
     own folder, without comments, docstrings and layout. Installed packages do not count.
@@ -44,7 +44,7 @@ def fingerprint(workload: Workload) -> str:
 
 
 def _shapes(workload: Workload) -> list[str]:
-    """Every parameter and buffer of the model, from a build that leaves random generators alone."""
+    """Names, shapes and dtypes of the model's state; random generators are left as they were."""
     try:
         with torch.random.fork_rng(devices=[]):
             state = workload.build_model().state_dict()
@@ -56,7 +56,7 @@ def _shapes(workload: Workload) -> list[str]:
 
 
 def _plain(function: Callable[..., Any]) -> Any:
-    """What a reference stands for, or what arguments are bound to."""
+    """The function behind a reference or a partial function."""
     if isinstance(function, Reference):
         return _plain(function.value)
     return _plain(function.func) if isinstance(function, partial) else function

@@ -1,4 +1,4 @@
-"""Three steps of a user's method before a run of hours begins with it."""
+"""A trial of three steps for each of a user's methods, before a run of hours begins."""
 
 import multiprocessing
 from collections.abc import Iterable
@@ -16,10 +16,10 @@ STEPS = 3
 
 
 def refuse_unusable(trials: Iterable[Trial]) -> None:
-    """Try each method of the user's own once, on the first workload that it is to train.
+    """Try each of the user's own methods once, on the first workload that it is to train.
 
-    Raises ValueError, in a line, for one that does not get through its first steps. The methods of
-    `eval.methods` have tests of their own.
+    Raises ValueError, with a message of one line, for a method that fails in its first steps. The
+    methods of `eval.methods` have tests instead.
     """
     first = {trial.method: trial for trial in reversed(list(trials))}
     for trial in first.values():
@@ -53,7 +53,7 @@ def _reason(trial: Trial) -> str | None:
     except EOFError:
         process.join()
         if (process.exitcode or 0) < 0:
-            return None  # killed from outside, which says nothing of the method
+            return None  # killed from outside, which does not mean that the method fails
         return f"its process exited with status {process.exitcode}"
     finally:
         receiver.close()

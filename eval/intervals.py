@@ -15,10 +15,10 @@ Interval = tuple[float, float]
 
 
 def score_intervals(pool: Pool) -> dict[str, Interval]:
-    """The 95 % bootstrap interval of everybody's score by steps.
+    """The 95 % bootstrap interval of each entrant's score by steps.
 
-    Workloads and studies are drawn anew, with replacement. All entrants are given the same ones:
-    study k is one initialisation and data order for everybody.
+    Workloads and studies are resampled with replacement, the same ones for all entrants, as study k
+    has the same initialisation and data order for all.
     """
     rng = np.random.default_rng(SEED)
     credits = _credits(_medians(pool, rng))
@@ -26,7 +26,7 @@ def score_intervals(pool: Pool) -> dict[str, Interval]:
 
 
 def oracle_intervals(pool: Pool, oracle: Mapping[str, float]) -> dict[str, Interval]:
-    """The same of everybody's ratio to an oracle's steps; oracle: by workload, at least one."""
+    """The same interval of each entrant's ratio to an oracle's steps on at least one workload."""
     rng = np.random.default_rng(SEED)
     medians = _medians(pool, rng)[:, :, [pool.workloads.index(workload) for workload in oracle]]
     budgets = np.array([pool.most_steps(workload) for workload in oracle])

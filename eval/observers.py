@@ -1,5 +1,5 @@
-"""Observers of a training run that do not change it: averages of its weights, a recorder of norms,
-and the numbers of the optimizer's groups.
+"""Observers of a trial, which do not change it: weight averages, a recorder of gradient norms, and
+curves of the numbers in the optimizer's parameter groups.
 """
 
 from collections.abc import Mapping
@@ -20,54 +20,56 @@ from .results import Record, finite
 from .training import Evaluation
 from .workload import Metric
 
-RECORDS = 500  # of norms, at most, in the record of a trial
+RECORDS = 500  # the most records of norms that a trial keeps
 
 
 @dataclass(frozen=True)
-class Along:
-    """averages: profiles by name; each is judged at every evaluation, as if it were the method's.
+class Observers:
+    """The observers that a trial should have.
 
-    record_norms: whether to keep gradient and weight norms.
+    averages: profiles by name; each average is evaluated whenever the trial is, as if the method
+        had it.
+    record_norms: whether to record gradient and weight norms.
     """
 
     averages: Mapping[str, Profile] = field(default_factory=dict)
     record_norms: bool = False
 
-    def start(self, build: Build, steps: int) -> "Riding":
-        return Riding(self, build, steps)
+    def start(self, build: Build, steps: int) -> "ActiveObservers":
+        return ActiveObservers(self, build, steps)
 
 
-class Riding:
-    """Observers at work in one trial."""
+class ActiveObservers:
+    """The observers of a running trial."""
 
-    def __init__(self, along: Along, build: Build, steps: int):
-        self._along, self._build, self._steps = along, build, steps
+    def __init__(self, observers: Observers, build: Build, steps: int):
+        self._observers, self._build, self._steps = observers, build, steps
         self._recorder: GradientNorms | None = None
         self._averages: dict[str, WeightAverage] = {}
         self._model: nn.Module | None = None
         self._optimizer: Optimizer | None = None
         self._numbers: list[tuple[int, dict[str, float]]] = []
-        self._curves: dict[str, list[tuple[int, float]]] = {name: [] for name in along.averages}
+        self._curves: dict[str, list[tuple[int, float]]] = {name: [] for name in observers.averages}
         self._tests: dict[str, float] = {}
 
     def build(self, model: nn.Module, num_steps: int) -> Built:
-        """What the method builds, followed from its first step on."""
+        """Build the method, and attach the observers to its optimizer."""
         optimizer, scheduler, weights = built(self._build, model, num_steps)
         self._model, self._optimizer = model, optimizer
         self._numbers.append((0, _numbers(optimizer)))
-        for name, profile in self._along.averages.items():
+        for name, profile in self._observers.averages.items():
             self._averages[name] = WeightAverage(model, profile, total_steps=self._steps)
             self._averages[name].attach(optimizer)
-        if self._along.record_norms:
+        if self._observers.record_norms:
             self._recorder = GradientNorms(optimizer, capacity=RECORDS)
         return optimizer, scheduler, weights
 
     def judge(self, evaluation: Evaluation) -> None:
-        """Judge the averages where the run is being judged, and read the groups' numbers."""
+        """Evaluate the averages when the trial is evaluated, and read the groups' numbers."""
         assert self._optimizer is not None
         self._numbers.append((evaluation.step, _numbers(self._optimizer)))
         for name, average in self._averages.items():
-            if evaluation.diverged or not average.folds:  # it holds nothing before its start
+            if evaluation.diverged or not average.folds:  # empty before the profile's start
                 continue
             assert self._model is not None
             weights = partial(average.swap, self._model)
@@ -77,10 +79,10 @@ class Riding:
                 self._tests[name] = evaluation.at(weights, "test")
 
     def results(self, metric: Metric) -> Record:
-        """For the trial's record: numbers of the groups that moved, and the observers' results."""
+        """The entries of the trial's record: changed numbers of the groups, averages, norms."""
         moved = _moved(self._numbers)
         found: Record = {"param_groups": moved} if moved else {}
-        if self._along.averages:
+        if self._observers.averages:
             found["averages"] = {
                 name: {
                     "best_validation": _best(metric, curve),
@@ -96,7 +98,7 @@ class Riding:
 
 
 def _numbers(optimizer: Optimizer) -> dict[str, float]:
-    """All numbers in the groups: "d", and "d[1]" where the second group has another one."""
+    """All numbers in the groups: "d" of the first one, and "d[1]" where the second differs."""
     found: dict[str, float] = {}
     for index, group in enumerate(optimizer.param_groups):
         for name, value in group.items():
@@ -109,9 +111,9 @@ def _numbers(optimizer: Optimizer) -> dict[str, float]:
 
 
 def _moved(numbers: list[tuple[int, dict[str, float]]]) -> dict[str, list[list[float | None]]]:
-    """The curves of the numbers that a run moved: schedules' learning rates, estimates such as d.
+    """The curves of numbers that changed in a run, such as learning rates and d.
 
-    A group whose curve is the first one's is left out.
+    A group with the same curve as the first group is left out.
     """
     names = dict.fromkeys(name for _, at_step in numbers for name in at_step)
     curves = {

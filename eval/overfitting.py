@@ -1,11 +1,11 @@
-"""Runs that were best long before their end and then lost much of what they had gained."""
+"""Detection of overfitting: runs that were best long before their end and then got much worse."""
 
 from collections.abc import Iterable
 
 from .scoring import Record
 
-EARLY = 0.5  # of the run: a best evaluation in its first half
-MUCH = 0.1  # of the gain since the first evaluation; less is what noise does
+EARLY = 0.5  # the best evaluation lies in this first fraction of the run
+MUCH = 0.1  # loss of this fraction of the gain since the first evaluation; less may be noise
 
 
 def overfitted(record: Record) -> bool:
@@ -23,8 +23,7 @@ def overfitted(record: Record) -> bool:
 
 
 def lost_again(record: Record) -> bool:
-    """Whether a miss reached its target for a while, which does not count where it is judged at the
-    end."""
+    """Whether a run reached its target for a while, on a workload that counts only the end."""
     best, rules = record["best_validation"], record["rules"]
     sign = 1 if rules["higher_is_better"] else -1
     return record["outcome"] == "miss" and best is not None and sign * (best - rules["target"]) >= 0

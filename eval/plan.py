@@ -1,5 +1,4 @@
-"""The plan of a run: which trials are left, whether they fit the records that exist, and running
-them."""
+"""The plan of a run: finding the trials that are left, checking their records, running them."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -11,14 +10,14 @@ from .rules import rules_of
 from .runner import run
 from .trial import Trial
 
-CROSSED = ", but schedule "  # begins what --ablate adds to a method's configuration
+CROSSED = ", but schedule "  # separates a method's configuration from what --ablate adds to it
 
 
 def opened(path: Path, trials: Sequence[Trial]) -> Results:
-    """The results in `path`, ready for those of `trials`.
+    """Open the results in `path` to add those of `trials`.
 
-    Trials of a method that was edited since are set aside, after saying so. Raises ValueError if
-    the others do not go together with `trials`, and as `Results` does.
+    Records of a method that was edited since are moved to another file, with a message. Raises
+    ValueError if the other records were made under other rules, and what `Results` raises.
     """
     results = Results(path)
     try:
@@ -39,9 +38,9 @@ def opened(path: Path, trials: Sequence[Trial]) -> Results:
 def complete(
     trials: Sequence[Trial], results: Results, jobs: int, retry_failed: bool = False
 ) -> None:
-    """Run the trials that have no record yet and append theirs.
+    """Run the trials that have no record yet, and append their records.
 
-    A trial that was killed from outside leaves none, so that the same command runs it again.
+    A trial that was killed from outside leaves no record, so that the same command runs it again.
     """
     left = unfinished(trials, results.records, retry_failed)
     with Progress(len(trials), len(trials) - len(left)) as progress:
@@ -54,7 +53,7 @@ def complete(
 
 
 def edited(trials: Iterable[Trial], records: Iterable[Record]) -> dict[str, list[Record]]:
-    """The records of each method whose configuration, or source, is another one by now."""
+    """The records of each method whose configuration or source has changed since."""
     now = {trial.method: trial.configuration for trial in trials}
     over: dict[str, list[Record]] = {}
     for record in records:
@@ -65,7 +64,7 @@ def edited(trials: Iterable[Trial], records: Iterable[Record]) -> dict[str, list
 
 
 def _is_edited(before: str, now: str) -> bool:
-    """Whether the method itself differs, rather than what --ablate crosses it with."""
+    """Whether the method itself differs, and not only the schedule that --ablate gave it."""
     (before, _, crossed), (now, _, crossed_now) = before.partition(CROSSED), now.partition(CROSSED)
     return before != now and crossed == crossed_now
 
@@ -88,9 +87,9 @@ def _said_of_edited(method: str, records: Sequence[Record], trials: Iterable[Tri
 def unfinished(
     trials: Iterable[Trial], records: Iterable[Record], retry_failed: bool = False
 ) -> list[Trial]:
-    """The trials without a record, or done without the norms that they are to record by now.
+    """The trials without a record, or whose record lacks norms that are needed now.
 
-    retry_failed: those that failed too.
+    retry_failed: include those that failed.
     """
     found = {key(record): record for record in records}
 
@@ -100,7 +99,8 @@ def unfinished(
             return True
         if record["outcome"] == "failed":
             return retry_failed
-        return trial.along.record_norms and "norms" not in record and record["outcome"] == "done"
+        lacks_norms = trial.observers.record_norms and "norms" not in record
+        return lacks_norms and record["outcome"] == "done"
 
     return [trial for trial in trials if is_left(trial)]
 
@@ -131,7 +131,7 @@ def refuse_other_rules(trials: Iterable[Trial], records: Iterable[Record], path:
 
 
 def say_what_was_cut(results: Results) -> None:
-    """A damaged end is not silently dropped."""
+    """Print a message if a damaged last line was cut off."""
     if results.bytes_cut:
         print(
             f"{results.path}: the last line was damaged; its {results.bytes_cut} bytes are cut "

@@ -38,7 +38,7 @@ class Entrant:
 
     @property
     def missing(self) -> int:
-        """Trials of the plan that have no record."""
+        """The number of trials of the plan that have no record."""
         return self.num_studies * len(self.trials) - sum(map(len, self.trials.values()))
 
     def hits(self, workload: str) -> int:
@@ -70,7 +70,7 @@ class Pool:
         return next(iter(self.rules.values()))["budget"]
 
     def most_steps(self, workload: str) -> float:
-        """The budget in steps of a workload."""
+        """The budget of a workload, in steps."""
         return self.budget * self.rules[workload]["step_hint"]
 
     @property
@@ -159,7 +159,7 @@ def at_budget(record: Record, budget: float) -> Record:
         "curve": curve,
         "best_validation": (max if rules["higher_is_better"] else min)(values, default=None),
         "final_validation": curve[-1][2] if curve else None,
-        "test": None,  # it was judged later
+        "test": None,  # the longer trial was evaluated on it later
         "reason": None,
         "seconds": {
             **seconds,

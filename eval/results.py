@@ -1,6 +1,6 @@
-"""The file of finished trials: one JSON object a line.
+"""The file of finished trials, results.jsonl, with a JSON object in each line.
 
-Of several records of a trial, which ran again, the last counts. A line is on the disk before the
+If a trial was run again, the last of its records counts. A line is on the disk before the
 next one is begun, so a kill at any byte costs at most the line being written: `Results` cuts such
 an end off, and its trial can run again. Whatever else is no record is named, left out and left
 where it is.
@@ -48,7 +48,7 @@ def read(path: Path) -> list[Record]:
 
 
 class Results:
-    """The file, held by one writer until it is closed or its process is gone.
+    """The file, locked for one writer until it is closed or its process ends.
 
     Raises ValueError when it is in use or holds something else than records, OSError when it cannot
     be written.
@@ -68,7 +68,7 @@ class Results:
             self.bytes_cut = len(content) - found.whole  # the damaged last line
             self._file.truncate(found.whole)
             if found.whole and content[found.whole - 1 : found.whole] != b"\n":
-                self._write(b"\n")  # the last line is whole but for its end
+                self._write(b"\n")  # the last line only lacks its end
             _sync_folder(path.parent)
         except BaseException:
             self.close()
@@ -130,12 +130,12 @@ class Results:
 
 @dataclass(frozen=True)
 class _Found:
-    """What a file holds."""
+    """The content of a results file."""
 
     path: Path
     records: list[Record]
-    wrong: list[tuple[int, str]]  # lines that are no records, and why
-    whole: int  # bytes, without the damaged last line
+    wrong: list[tuple[int, str]]  # numbers of lines that are not records, and why
+    whole: int  # number of bytes without the damaged last line
 
     def say(self) -> None:
         for number, reason in self.wrong[:MOST_NAMED]:

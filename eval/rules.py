@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-# Until November 2026 no record had its workload's code in its rules. This is the code of today that
-# those records were made with, or that has been shown to train bit by bit as theirs did.
+# Records from before November 2026 have no checksum of their workload's code in their rules. These
+# are the checksums of the code with which they were made, or that was shown to train bit for bit
+# the same.
 CODE_BEFORE = {
     "ctr_dlrm": "a27a24c7cb6fa3a2",
     "mri_unet": "709ba20ee69d3311",

@@ -1,4 +1,4 @@
-"""Running many trials, each in a process of its own, so that none can harm another."""
+"""Running of trials, each in its own process, so that none can affect another."""
 
 import multiprocessing
 import os
@@ -38,14 +38,14 @@ def run(
     watch: Callable[[Trial, int, float], None] = lambda trial, step, metric: None,
     lost: Callable[[Trial, str, bool], None] = lambda trial, reason, again: None,
 ) -> None:
-    """Run every trial in a process of its own, `jobs` at a time.
+    """Run every trial in its own process, `jobs` at a time.
 
-    A trial that something else ended, a signal or memory that ran out, has no outcome. It is run
-    once more after all others, alone, so that it has their memory.
+    A trial that was ended from outside, by a signal or lack of memory, has no outcome. It is run
+    once more after all others, alone, so that it has more memory.
 
-    keep: gets each record as soon as its trial has ended, however it ended by itself.
-    watch: told the step and the metric of every evaluation.
-    lost: told which trial was ended by something else and by what, and whether it runs again.
+    keep: called with the record of each trial that ended by itself.
+    watch: called with the trial, the step and the metric of every evaluation.
+    lost: called with a trial that was ended from outside, by what, and whether it runs again.
     """
     first = list(trials)
     interrupted: list[Trial] = []
@@ -110,7 +110,7 @@ def _start(trial: Trial) -> _Job:
 
 
 def _work(trial: Trial, sender: Connection) -> None:
-    """What the child process does."""
+    """The main function of a trial's process."""
     _die_with_parent()
     torch.set_num_threads(1)
     # Some operations, CTC's gradient among them, have no deterministic form on accelerators.
@@ -146,7 +146,7 @@ def _end(job: _Job) -> None:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C reaches this process only afterwards, and the ones started inside never."""
+    """Delay Ctrl-C until after the block, and keep it from processes that are started inside."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -155,7 +155,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _die_with_parent() -> None:
-    """End this process when its parent is gone, even if that was killed."""
+    """End this process when its parent ends, even if that was killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

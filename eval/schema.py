@@ -1,4 +1,4 @@
-"""The schema of a line of results.jsonl, on which every reader may rely."""
+"""The schema of a record, a line of results.jsonl, which all readers rely on."""
 
 from collections.abc import Callable, Mapping
 from math import isfinite
@@ -10,9 +10,9 @@ MOST_STEPS = 10**12
 
 
 def problem(record: object) -> str | None:
-    """What is wrong with a record, in a few words; None if it is one.
+    """What is wrong with a record, in a few words; None if it is valid.
 
-    Names that are not listed here are free: official runs have some of their own.
+    Other keys than those listed here are allowed: official runs have some.
     """
     wrong = _wrong_entries(record, _RECORD)
     if wrong is not None:

@@ -1,4 +1,4 @@
-"""Score runs of the official benchmark: `python -m eval.score RUNS --against published-v0.5`."""
+"""Scores of official runs: `python -m eval.score RUNS --against published-v0.5`."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refuse_unread(options: Namespace) -> None:
-    """Raise ValueError for an option that this call would not read."""
+    """Raise ValueError for an option that has no effect in this call."""
     scores_runs = not (options.published or options.project)
     own_rules = options.published or (scores_runs and options.against != NOBODY)
     unread = {

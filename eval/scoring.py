@@ -1,4 +1,4 @@
-"""AlgoPerf's score: how much of the benchmark a method solves, and how nearly as fast as the best.
+"""AlgoPerf's score: on how many workloads a method reaches the target, and how fast.
 
 Dahl et al., Benchmarking Neural Network Training Algorithms, 2023, section 4. https://arxiv.org/abs/2306.07179
 
@@ -55,7 +55,7 @@ class Standing:
 
 
 def credit(ratio: float) -> float:
-    """What one workload is worth: 1 to the fastest, 0 from four times its time on."""
+    """The credit for one workload: 1 for the fastest method, 0 from four times its time on."""
     return max(0.0, (CUTOFF - ratio) / (CUTOFF - 1))
 
 

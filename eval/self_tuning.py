@@ -1,4 +1,4 @@
-"""Train, judge and score methods: `python -m eval.self_tuning --workload all`.
+"""The command that trains, evaluates and scores: `python -m eval.self_tuning --workload all`.
 
 The same command goes on where an earlier one was interrupted. With --ablate it crosses methods
 with other schedules and averages instead, and compares them study by study.
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _scale(arguments: Sequence[str]) -> str:
-    """The two scales have options of their own."""
+    """The scale, pocket or full, which decides about the other options."""
     first = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--scale", default="pocket")
     try:

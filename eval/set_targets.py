@@ -1,4 +1,4 @@
-"""Set the targets by AlgoPerf's protocol: `python -m eval.set_targets --workload all`.
+"""Search for targets by AlgoPerf's protocol: `python -m eval.set_targets --workload all`.
 
 A quasi-random search of the calibrated baseline's family, then the best configuration with new
 seeds. Takes hours; the same command goes on where an earlier one ended.

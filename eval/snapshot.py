@@ -1,6 +1,6 @@
-"""The source of a user's module, and of what it imports from beside it, as it is at one moment.
+"""Snapshots of the source of a user's module, and of the modules that it imports from its folder.
 
-A run takes hours, in which the file may be edited. Every process of the run imports from here.
+A run takes hours, in which the files may be edited. All its processes import from the snapshot.
 """
 
 import ast
@@ -90,12 +90,12 @@ class Snapshot:
 
 
 def text_of(path: Path) -> str:
-    """What is in a file, or was there when the snapshot was taken that is loaded."""
+    """The text of a file; if it is in a loaded snapshot, as it was when that was taken."""
     return _TEXTS[path] if path in _TEXTS else _text(path)
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is such a file, or was one then."""
+    """Whether the file exists, or did when the snapshot was taken."""
     return path in _TEXTS or path.is_file()
 
 
@@ -119,7 +119,7 @@ class _Finder(MetaPathFinder, Loader):
         exec(compile(source.text, source.path, "exec", dont_inherit=True), module.__dict__)
 
     def get_source(self, fullname: str) -> str:
-        """What tracebacks and `inspect` show."""
+        """The source that tracebacks and `inspect` show."""
         return self._sources[fullname].text
 
 
@@ -143,7 +143,7 @@ def _imported(name: str, source: Source) -> Iterator[str]:
     yield from _packages(package)
     try:
         tree = ast.parse(source.text, source.path)
-    except SyntaxError:  # for whom imports it to tell
+    except SyntaxError:  # importing it will raise this again
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""Seconds as a second clock that does not depend on when a trial ran: steps times ms a step.
+"""Calibrated seconds, which do not depend on when a trial ran: steps times ms for a step.
 
 The file is written by `python -m eval.calibrate`, which times all methods in turn on one machine.
 """
@@ -42,7 +42,7 @@ class StepTimes:
         return found
 
     def text(self) -> str:
-        """What `read` reads."""
+        """The inverse of `read`."""
         content = {"device": self.device, "made_with": self.made_with, "ms": self.ms}
         return json.dumps(content, indent=1, sort_keys=True) + "\n"
 

@@ -1,8 +1,8 @@
-"""Scores at other targets than trials ran for, read from the curves that their records keep.
+"""Scores at easier and harder targets, from the curves in the records.
 
-At an easier target a curve says exactly when it was reached. A trial that reached its own target
-was stopped there, so that of a harder one it is known only that it was not reached before: these
-times, and the scores made of them, are ranges, from what is the earliest possible to never.
+The curve of a trial tells exactly when it reached an easier target. A trial that reached its own
+target was stopped there, so that a harder one was reached at some later time or never: these times
+and the scores computed from them are ranges.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from statistics import median
 from .pool import Pool
 from .scoring import Record, rank
 
-STEP = 0.005  # of a curve
-FURTHEST = 0.03  # from the target, either way
+STEP = 0.005  # between two points of a curve
+FURTHEST = 0.03  # relative change of the target at the ends of a curve
 
 Range = tuple[float, float]
 Targets = Mapping[str, float]  # by workload

@@ -42,16 +42,17 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A training run after `step` steps."""
+    """The state of a training run after `step` steps."""
 
     step: int
     loss: float  # mean training loss since the last evaluation
     validation: float  # the metric; nan once the loss is not finite
     seconds: float  # training and preparing for evaluation, so far
     evaluation_seconds: float  # evaluating, so far
-    test: Callable[[], float]  # the metric on the test split; only until training goes on
-    at: Callable[[Weights, str], float]  # it at other weights, on "validation" or "test"; so too
-    last: bool  # no further one: the steps are used up, or no weight can move any more
+    # These two can be called only until training goes on.
+    test: Callable[[], float]  # the metric on the test split
+    at: Callable[[Weights, str], float]  # the metric at other weights, on "validation" or "test"
+    last: bool  # no steps are left, or the weights cannot change any more
 
     @property
     def diverged(self) -> bool:
@@ -157,9 +158,9 @@ def _at_rest(optimizer: torch.optim.Optimizer, model: nn.Module, before: list[Te
 def _evaluation_weights(
     workload: Workload, model: nn.Module, weights: Weights | None, batches: Iterator[Batch]
 ) -> Iterator[None]:
-    """Inside, the model is as it should be judged; afterwards, as it was.
+    """Move the model to its evaluation weights inside the block, and back afterwards.
 
-    BatchNorm statistics belong to the weights they were gathered at.
+    BatchNorm statistics are recomputed at these weights.
     """
     if weights is None:
         yield

@@ -16,7 +16,7 @@ from .cli import in_a_line
 from .data import sha256
 from .fingerprint import fingerprint
 from .methods import Build
-from .observers import Along
+from .observers import Observers
 from .results import Key, Record, finite
 from .training import Evaluation, Seeds, train
 from .workload import Workload
@@ -30,7 +30,7 @@ class Trial:
 
     workload: Workload
     method: str  # its name in tables
-    configuration: str  # what `build` does: the method's summary, or its source's sha256
+    configuration: str  # of the method: its summary, or its source's sha256
     build: Build
     study: int
     seed: int
@@ -38,7 +38,7 @@ class Trial:
     target: float | None  # the metric that ends the trial; None: it trains its whole budget
     device: str
     details: dict[str, Any] = field(default_factory=dict)  # for its record
-    along: Along = field(default_factory=Along)  # observers beside it
+    observers: Observers = field(default_factory=Observers)  # observers beside it
 
     @property
     def key(self) -> Key:
@@ -66,7 +66,7 @@ class Trial:
 
 
 class Interrupted(Exception):
-    """Something else ended the trial: its outcome is not known."""
+    """The trial was ended from outside, so that its outcome is unknown."""
 
 
 def checksum(workload: Workload) -> str | None:
@@ -75,24 +75,24 @@ def checksum(workload: Workload) -> str | None:
 
 
 def run_trial(trial: Trial, watch: Watch = lambda step, metric: None) -> Record:
-    """Train until the target or the end of the budget; what goes wrong is in the record.
+    """Train until the target or the end of the budget; an error becomes part of the record.
 
-    Raises Interrupted if memory ran out: it may have been a neighbour that took it.
+    Raises Interrupted if memory ran out, as other processes may have used it.
     """
     evaluations: list[Evaluation] = []
-    riding = trial.along.start(trial.build, trial.steps)
+    observers = trial.observers.start(trial.build, trial.steps)
     seeds = Seeds.of(trial.workload.name, trial.study, trial.seed)
     metric = trial.workload.metric
 
     def outcome(name: str, reason: str | None = None, test: float | None = None) -> Record:
-        return record(trial, evaluations, name, reason, test) | riding.results(metric)
+        return record(trial, evaluations, name, reason, test) | observers.results(metric)
 
     try:
-        running = train(trial.workload, riding.build, seeds, trial.steps, trial.device)
+        running = train(trial.workload, observers.build, seeds, trial.steps, trial.device)
         with closing(running):
             for evaluation in running:
                 evaluations.append(evaluation)
-                riding.judge(evaluation)
+                observers.judge(evaluation)
                 watch(evaluation.step, evaluation.validation)
                 if evaluation.diverged:
                     return outcome("failed", f"diverged at step {evaluation.step}")
@@ -144,9 +144,9 @@ def record(
     test: float | None = None,
     steps: int = 0,
 ) -> Record:
-    """What is kept of a trial; all that a second run would not repeat is under "seconds".
+    """The record of a trial. Everything that a second run would not repeat is under "seconds".
 
-    steps: how far it is known to have got, where there are no evaluations to tell.
+    steps: number of steps made, for trials that ended before their first evaluation.
     """
     last = evaluations[-1] if evaluations else None
     judged = [e.validation for e in evaluations if isfinite(e.validation)]

@@ -1,4 +1,4 @@
-"""Things in a user's source, named as `path/to/file.py:NAME` or `package.module:NAME`."""
+"""References to objects in a user's source: `path/to/file.py:NAME` or `package.module:NAME`."""
 
 from dataclasses import dataclass
 from functools import reduce
@@ -11,7 +11,7 @@ from .snapshot import Snapshot
 
 @dataclass(frozen=True)
 class Reference:
-    """Something in a source as it was when the command began, whatever is edited since."""
+    """A reference to an object in a source file, as that was when the command began."""
 
     place: str  # a .py file or the name of a module
     name: str  # in the module; with dots, an attribute of what is there
@@ -41,23 +41,23 @@ class Reference:
 
     @property
     def source(self) -> Path:
-        """Its file. Raises ValueError if that was edited since."""
+        """The source file. Raises ValueError if it was edited since."""
         return self.snapshot.file
 
     @property
     def value(self) -> Any:
-        """What is there. Raises AttributeError if there is nothing."""
+        """The object. Raises AttributeError if it does not exist."""
         return reduce(getattr, self.name.split("."), self.snapshot.load())
 
     def get(self) -> Any:
-        """What is there, or None."""
+        """The object, or None if it does not exist."""
         try:
             return self.value
         except AttributeError:
             return None
 
     def attribute(self, name: str) -> "Reference":
-        """A reference to an attribute of what is there."""
+        """A reference to an attribute of the object."""
         return Reference(self.place, f"{self.name}.{name}", self.snapshot)
 
     def __call__(self, *arguments: Any) -> Any:

@@ -1,6 +1,4 @@
-"""The methods a user names, his own among them, as `path/to/file.py:function` or
-`package.module:function`.
-"""
+"""Methods by name, or as `path/to/file.py:function` or `package.module:function`."""
 
 from collections.abc import Mapping
 
@@ -10,7 +8,7 @@ from .user_code import Reference
 
 
 def chosen_methods(names: str, known: Mapping[str, Method]) -> list[Method]:
-    """The methods of "a,b" or of "all". Raises ValueError if one is unknown or two share a name."""
+    """The methods in "a,b" or "all". Raises ValueError if one is unknown or two share a name."""
     methods = [
         own_method(name)
         if ":" in name
@@ -22,9 +20,9 @@ def chosen_methods(names: str, known: Mapping[str, Method]) -> list[Method]:
 
 
 def own_method(text: str) -> Method:
-    """The method at a place. Raises ValueError, in a line, if there is none.
+    """A user's method. Raises ValueError, with a message of one line, if it does not exist.
 
-    It is known by its function's name and, in the rules, by its source's sha256.
+    Its name is that of its function; the rules identify it by its source's sha256.
     """
     reference = Reference.of(text, "method")
     if not callable(reference.get()):

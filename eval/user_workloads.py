@@ -1,6 +1,4 @@
-"""The workloads a user names, his own among them, as `path/to/file.py:WORKLOAD` or
-`package.module:WORKLOAD`.
-"""
+"""Workloads by name, or as `path/to/file.py:WORKLOAD` or `package.module:WORKLOAD`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -33,9 +31,9 @@ def chosen_workloads(
 
 
 def own_workload(text: str, known: Mapping[str, Workload]) -> Workload:
-    """The workload at a place. Raises ValueError, in a line, if there is none.
+    """A user's workload. Raises ValueError, with a message of one line, if it does not exist.
 
-    Its functions are references, by which the processes of trials find them.
+    Its functions are references, with which the processes of trials load them.
     """
     reference = Reference.of(text, "workload")
     workload = reference.get()

@@ -19,7 +19,7 @@ EVALUATIONS = 20  # in step_hint
 
 @dataclass(frozen=True)
 class Metric:
-    """What a model is judged by, and which way is better."""
+    """A metric's name, and whether higher or lower is better."""
 
     name: str
     higher_is_better: bool
@@ -33,7 +33,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Splits:
-    """Three disjoint parts: trained on, judged on, reported."""
+    """Three disjoint splits: for training, for the target, and for reporting."""
 
     train: Arrays
     validation: Arrays

@@ -1,4 +1,4 @@
-"""Ablations: a method with other schedules and averages, study by study.
+"""Ablations of recorded methods: other schedules and averages, compared study by study.
 
 parsed by axes --> plan: trials --> records --> cells --> tables, plots --> report
 """

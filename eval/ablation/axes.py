@@ -43,7 +43,7 @@ class Axes:
 
     @staticmethod
     def of(text: str) -> "Axes":
-        """Raises ValueError for anything but names that are known."""
+        """Parse the axes. Raises ValueError for unknown names."""
         given: dict[str, str] = {}
         known = {
             "schedule": dict.fromkeys([*SCHEDULES, REFINED]),

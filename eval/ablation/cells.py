@@ -14,7 +14,7 @@ from .axes import NONE, REFINED, Axes
 
 @dataclass(frozen=True)
 class Cell:
-    """One method and workload with one schedule, judged at one average, over the studies.
+    """The results of one method, workload, schedule and average over the studies.
 
     finals: the validation metric at the end, by study; nan where a trial failed.
     steps_to_aim: by study, as a share of step_hint; inf where the target was not reached.
@@ -45,9 +45,9 @@ class Cell:
         return median(self.steps_to_aim.values())
 
     def gain(self, baseline: "Cell") -> Difference | None:
-        """How much better than the baseline, study by study; None where a trial of either failed.
+        """The improvement over the baseline, paired by study; None if a trial of either failed.
 
-        Positive is better, whichever way the metric counts.
+        It is positive if the cell is better, whether the metric is minimized or maximized.
         """
         studies = sorted(self.finals.keys() & baseline.finals.keys())
         own, others = ([c.finals[study] for study in studies] for c in (self, baseline))
@@ -112,7 +112,7 @@ def _steps(record: Record | None, part: dict[str, Any]) -> float:
 
 
 def _recording(records: dict[int, Record]) -> float:
-    """A recording run has as many steps as the run that it serves."""
+    """The steps of the recording run, which has as many as the run with the refined schedule."""
     return max(
         (r["rules"]["budget"] for r in records.values() if r["schedule"] == REFINED), default=0.0
     )

@@ -1,4 +1,4 @@
-"""The trials of an ablation: one for each schedule and study, with all averages beside it."""
+"""The trials of an ablation: one for each schedule and study, which takes all averages at once."""
 
 import sys
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from selftune.schedules import Schedule, ScheduleLR, refine, transfer_lr
 from ..cli import in_a_line
 from ..methods import Build, Built
 from ..methods.built import built
-from ..observers import Along, from_json
+from ..observers import Observers, from_json
 from ..plan import CROSSED, complete, unfinished
 from ..results import Record, Results, key
 from ..trial import Trial
@@ -21,7 +21,7 @@ from .axes import LRS, REFINED, WARMUP, Axes, with_warmup
 
 @dataclass(frozen=True)
 class WithSchedule:
-    """A method with another schedule in the place of its own."""
+    """A method whose own schedule is replaced by another one."""
 
     build: Build
     schedule: Schedule
@@ -94,7 +94,7 @@ def _with(trial: Trial, name: str, axes: Axes, own: Schedule | None) -> Trial:
             "recorded": axes.recorded if name == REFINED else None,
             "aim": trial.target,
         },
-        along=Along(
+        observers=Observers(
             averages=axes.profiles,
             record_norms=name == axes.recorded and REFINED in axes.schedules,
         ),
@@ -151,7 +151,7 @@ def _own_schedule(trial: Trial, axes: Axes) -> Schedule | None:
 
 
 def _warmup(own: Schedule | None) -> float:
-    """The share of the run that the method warms up for."""
+    """The method's warm-up, as a fraction of the run."""
     if own is None:
         return WARMUP
     return own.warmup_steps / own.total_steps if own.total_steps else 0.0

@@ -1,4 +1,4 @@
-"""The picture of an ablation: gains with their intervals, a panel for each workload."""
+"""The figure of an ablation: gains with their intervals, a panel for each workload."""
 
 from math import isfinite
 

@@ -1,4 +1,4 @@
-"""From the records of an ablation to ablation.md, .csv and .html, and a picture a method."""
+"""The report of an ablation: ablation.md, .csv and .html, and a figure for each method."""
 
 from collections.abc import Sequence
 from html import escape

@@ -1,4 +1,4 @@
-"""The official benchmark: its rules, its logs, its scores, and running it.
+"""AlgoPerf, the official benchmark: its rules, logs and scores, and how to run it.
 
-algoperf, JAX and TensorFlow are imported nowhere here but inside the functions that need them.
+algoperf, JAX and TensorFlow are imported only inside the functions that need them.
 """

@@ -1,4 +1,4 @@
-"""Write ready submission folders: `python -m eval.algoperf.generate --method all --out FOLDER`.
+"""Generation of submission folders: `python -m eval.algoperf.generate --method all --out FOLDER`.
 
 A folder stands alone: it carries the method, the adapter and the library. What AlgoPerf's checker
 and leaderboard ask for is there too: submission_info.yml, requirements.txt, LICENSE.

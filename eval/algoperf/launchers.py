@@ -1,4 +1,4 @@
-"""Carrying out many official runs: one after the other here, or as jobs of a Slurm cluster."""
+"""Launchers of official runs: one after the other on this host, or as jobs of a Slurm cluster."""
 
 import json
 import signal

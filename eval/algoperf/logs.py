@@ -1,4 +1,4 @@
-"""The official logs, read and written: study_<k>/<workload>_<framework>/trial_<j>/.
+"""Reading and writing of the official logs: study_<k>/<workload>_<framework>/trial_<j>/.
 
 Scoring looks at one file of each trial, eval_measurements.csv: a row for each evaluation, with
 `score` for the seconds so far. meta_data_0.json beside it says on what and how it was run.

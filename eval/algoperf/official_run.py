@@ -1,4 +1,4 @@
-"""One run of the official runner: its command, and carrying it out to the end, once."""
+"""One run of AlgoPerf's own runner: its command, environment, checkpoints and record."""
 
 import contextlib
 import ctypes
@@ -186,7 +186,7 @@ def _write_mark(path: Path) -> None:
 
 @contextlib.contextmanager
 def _alone(run: OfficialRun, name: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Wait for whoever does the same in this folder, on any node."""
+    """Wait until no other process, on any node, works in this folder."""
     path = run.out / "locks" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:

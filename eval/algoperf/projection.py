@@ -1,4 +1,4 @@
-"""A projection of what a full run would cost. It is arithmetic on other people's step times.
+"""Projected costs of a full run, computed from published step times.
 
 hours of a study = steps x (published seconds per step of the NAdamW baseline) x overhead, where
 overhead is how much longer a step of the method took than a step of NAdamW at pocket scale, on

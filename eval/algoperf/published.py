@@ -1,4 +1,4 @@
-"""The published field: who ran AlgoPerf, how long every run took, and the scores it was given.
+"""The published leaderboards of AlgoPerf: submissions, times of all their runs, and scores.
 
 published.csv.gz holds one row for each trial of each study of each scored submission, read from
 the logs in mlcommons/submissions_algorithms (Apache-2.0; PUBLISHED.md says more).

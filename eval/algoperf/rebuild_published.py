@@ -1,4 +1,4 @@
-"""Rebuild published.csv.gz: `python -m eval.algoperf.rebuild_published TIMES CURVES`.
+"""Rebuilding of published.csv.gz: `python -m eval.algoperf.rebuild_published TIMES CURVES`.
 
 TIMES has one row for each published run (algoperf_time_to_target.csv.gz), CURVES one for each
 evaluation of the self-tuning runs (algoperf_curves_selftuning.csv.gz); both were read from the

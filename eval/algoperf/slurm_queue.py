@@ -1,4 +1,4 @@
-"""Our jobs in Slurm's queue, and how those that have left it ended.
+"""The state of our jobs in Slurm's queue, and the errors of those that failed.
 
 submitit asks sacct, for which a cluster has to keep accounts; not every one does, and a job that
 was cancelled would be waited for for ever. squeue answers on all.

@@ -1,4 +1,4 @@
-"""The tables of a contest on the official workloads, and of what a run there would cost."""
+"""Tables of a contest on the official workloads, and of projected costs."""
 
 from collections.abc import Sequence
 from math import isfinite

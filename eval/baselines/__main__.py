@@ -1,4 +1,4 @@
-"""The recorded baselines, for README and the docs: `python -m eval.baselines --out docs`.
+"""Table and figures of the recorded baselines for README and docs: `python -m eval.baselines`.
 
 Prints the table of scores in Markdown; with --out writes two figures, the performance profile and
 the learning curves.

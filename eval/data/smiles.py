@@ -1,4 +1,4 @@
-"""SMILES, the line notation of molecules, read into graphs.
+"""A parser of SMILES, the line notation of molecules, into graphs.
 
 Weininger, SMILES, a chemical language and information system, 1988.
 https://doi.org/10.1021/ci00057a005

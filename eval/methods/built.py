@@ -1,4 +1,4 @@
-"""Checks of what a build function returned: the one place where a method meets the harness."""
+"""Checks of a build function's result, in the one place where the harness calls it."""
 
 import inspect
 from contextlib import AbstractContextManager
@@ -13,7 +13,7 @@ WANTED = "return optimizer, scheduler, weights, where the last two may be None"
 
 
 def built(build: Build, model: nn.Module, num_steps: int) -> Built:
-    """What `build` makes of a model. Raises TypeError, in one sentence, if it is not usable."""
+    """The result of `build`. Raises TypeError, in one sentence, if it is not usable."""
     made: Any = build(model, num_steps)
     name = getattr(build, "__name__", None) or getattr(build, "name", None) or "the method"
     if not isinstance(made, tuple | list) or len(made) != 3:
@@ -65,7 +65,7 @@ def built(build: Build, model: nn.Module, num_steps: int) -> Built:
 
 
 def entered(weights: Weights) -> AbstractContextManager[object]:
-    """The context that a method is judged in. Raises TypeError if it is none."""
+    """Call a method's evaluation weights. Raises TypeError if they are not a context manager."""
     context: Any = weights()
     if not (hasattr(type(context), "__enter__") and hasattr(type(context), "__exit__")):
         raise TypeError(

@@ -1,4 +1,4 @@
-"""Optimizers that AlgoPerf's field does not have, at the settings of the papers they are from."""
+"""Published optimizers that are not AlgoPerf submissions, at the settings of their papers."""
 
 import torch
 from torch import Tensor, nn

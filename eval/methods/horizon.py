@@ -1,4 +1,4 @@
-"""The length of a published schedule in steps of ours."""
+"""Conversion of published schedules, in steps of AlgoPerf's runs, to steps of our workloads."""
 
 from torch import nn
 from torch.optim import Optimizer

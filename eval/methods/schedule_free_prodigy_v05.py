@@ -1,4 +1,4 @@
-"""Schedule-Free Prodigy as AlgoPerf v0.5 ran it, with what was wrong with it."""
+"""Schedule-Free Prodigy as submitted to AlgoPerf v0.5, with its faults."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""SelfTune as a user takes it: nothing is set, and the horizon is not used."""
+"""SelfTune with its defaults, which does not use the length of the run."""
 
 from torch import nn
 

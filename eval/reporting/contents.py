@@ -1,4 +1,4 @@
-"""The tables of a report, in their order."""
+"""The list of tables in a report, in order."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields

@@ -1,4 +1,4 @@
-"""Texts from records, which anybody may have written, as reports show them."""
+"""Escaping of texts from records, which anybody may have written, for reports."""
 
 import csv
 import io
@@ -12,8 +12,8 @@ from ..results import Record
 
 LONGEST = 2000  # characters
 LONGEST_NAME = 80
-NAMES = ("workload", "method", "ablated", "schedule")  # of a record
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet computes when it opens a CSV
+NAMES = ("workload", "method", "ablated", "schedule")  # keys of a record whose values are names
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters that make a CSV cell a formula
 # What Markdown would take for markup. An underscore inside of a word is none.
 MARKDOWN = re.compile(r"[\\`*\[\]<|~]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)")
 
@@ -27,7 +27,7 @@ def legible(records: Iterable[Mapping[str, Any]]) -> list[Record]:
 
 
 def shown(text: str, longest: int = LONGEST) -> str:
-    """The text in one line; what cannot be seen is escaped, and what is too long is cut.
+    """The text in one line; invisible characters are escaped, and long texts are cut.
 
     Different texts stay different.
     """
@@ -39,7 +39,7 @@ def shown(text: str, longest: int = LONGEST) -> str:
 
 
 def markdown(text: str) -> str:
-    """The text as Markdown that shows it."""
+    """The text escaped for Markdown."""
     return MARKDOWN.sub(lambda found: f"&#{ord(found[0])};", text)
 
 

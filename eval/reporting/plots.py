@@ -114,7 +114,7 @@ def steps_to_target(pool: Pool, styles: Mapping[str, Style]) -> str:
 def strictness_curves(
     pool: Pool, styles: Mapping[str, Style], settled: strictness.Settled | None = None
 ) -> str:
-    """The score over how much harder the targets are made: a line, and a range where it is one."""
+    """The score as a function of how much harder the targets are; a band where it is a range."""
     figure = Figure(figsize=(7.2, max(3.4, 0.22 * len(pool.entrants))), layout="constrained")
     axes = figure.subplots()
     points = strictness.curve(pool, settled)

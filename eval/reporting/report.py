@@ -1,4 +1,4 @@
-"""From the records of a run to what a researcher reads: a table, and three files.
+"""The report of a run: a table in the terminal, results.md, results.csv and report.html.
 
 records --+
           v
@@ -81,7 +81,7 @@ def report(
 
 
 def title(workloads: Sequence[str], suites: Mapping[str, Sequence[str]]) -> str:
-    """What ran: a suite, one workload, or so many."""
+    """The title: the name of a suite or of one workload, or the number of workloads."""
     what = f"{len(workloads)} workloads" if len(workloads) > 1 else workloads[0]
     for suite, members in suites.items():
         if set(workloads) == set(members):

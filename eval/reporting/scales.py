@@ -1,4 +1,4 @@
-"""Tables of the scales beside the score: oracle ratio, pairs, other targets, calibrated seconds."""
+"""Tables of further measures: oracle ratio, pairs, other targets, calibrated seconds."""
 
 from math import isfinite
 from statistics import fmean

@@ -1,4 +1,4 @@
-"""The report's tables, once, for the terminal, Markdown and HTML alike."""
+"""The report's tables, in one form for the terminal, Markdown and HTML."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

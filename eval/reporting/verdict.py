@@ -1,4 +1,4 @@
-"""The results of a pool, in sentences."""
+"""Sentences about the results of a pool: rank, score, and how certain they are."""
 
 from math import isclose
 

@@ -1,4 +1,4 @@
-"""Numbers that a search has besides its target: how fast it was reached, and two more targets."""
+"""Other results of a search for a target: the steps to reach it, an easier and a harder target."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The calibrated baseline: the one configuration that does best over all workloads."""
+"""The calibrated baseline: the configuration that does best over all workloads."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Summary of a search, and whether its workload can tell optimizers apart."""
+"""Summary of a search: its target, and whether its workload separates optimizers from noise."""
 
 from collections.abc import Callable
 from statistics import median

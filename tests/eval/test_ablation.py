@@ -23,7 +23,7 @@ from eval.ablation.plan import WithSchedule, expanded
 from eval.ablation.report import report
 from eval.ablation.tables import gains_table, grid, metrics_table, steps_table
 from eval.methods import METHODS, Method
-from eval.observers import Along, from_json, to_json
+from eval.observers import Observers, from_json, to_json
 from eval.results import read
 from eval.schema import problem
 from eval.targets import protocol
@@ -219,9 +219,9 @@ def test_the_methods_own_schedule_gives_the_methods_own_run():
 
 
 def test_what_rides_along_changes_nothing():
-    along = Along({"ema": EMA(), "tail": Tail()}, record_norms=True)
+    observers = Observers({"ema": EMA(), "tail": Tail()}, record_norms=True)
     trial = replace(BASE, target=None)
-    record, alone = run_trial(replace(trial, along=along)), run_trial(trial)
+    record, alone = run_trial(replace(trial, observers=observers)), run_trial(trial)
     assert record["curve"] == alone["curve"]
     assert record["test"] == alone["test"]
 
@@ -235,14 +235,14 @@ def test_an_average_is_judged_as_if_its_weights_were_the_methods():
 
     trial = replace(BASE, target=None)
     theirs = run_trial(replace(trial, build=build))
-    ours = run_trial(replace(trial, along=Along({"ema": EMA()})))["averages"]["ema"]
+    ours = run_trial(replace(trial, observers=Observers({"ema": EMA()})))["averages"]["ema"]
     assert ours["curve"] == [[step, metric] for step, _, metric in theirs["curve"]]
     assert ours["final_validation"] == theirs["final_validation"]
     assert ours["best_validation"] == theirs["best_validation"]
 
 
 def test_an_average_is_not_judged_before_it_holds_anything():
-    record = run_trial(replace(BASE, target=None, along=Along({"tail": Tail()})))
+    record = run_trial(replace(BASE, target=None, observers=Observers({"tail": Tail()})))
     steps = [step for step, _ in record["averages"]["tail"]["curve"]]
     assert steps[0] == 22
     assert steps[-1] == 40
@@ -265,7 +265,7 @@ def test_a_refined_trial_has_the_schedule_of_its_own_recording(monkeypatch):
 def test_a_recording_run_is_made_where_none_is_asked_for():
     trials = expanded([BASE], Axes.of("schedule=refined"))
     assert [trial.details["schedule"] for trial in trials] == ["linear", REFINED]
-    assert [trial.along.record_norms for trial in trials] == [True, False]
+    assert [trial.observers.record_norms for trial in trials] == [True, False]
 
 
 def test_schedules_get_their_peak_from_the_methods_own():

@@ -1,4 +1,4 @@
-"""Any method of eval/methods as AlgoPerf's submission functions, for v0.5 and v0.6.
+"""An adapter from any method of eval/methods to AlgoPerf's submission functions, v0.5 and v0.6.
 
 What it takes care of, so that no method has to:
 
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from .all_gpus import average, mean_loss, synchronizes
 from .batch_sizes import BATCH_SIZES
-from .method_state import AtWork
+from .method_state import MethodState
 
 if TYPE_CHECKING:
     from ...methods import Build
@@ -35,7 +35,7 @@ RECALIBRATION_BATCHES = 16
 STATE = "selftune"  # the one key of the runner's optimizer_state
 
 Batch = dict[str, Any]
-State = dict[str, AtWork]
+State = dict[str, MethodState]
 Update = tuple[State, nn.Module, Any]  # optimizer_state, params, model_state
 
 
@@ -74,7 +74,7 @@ class Submission:
                 f"dropout_rate {self._dropout_rate} needs AlgoPerf v0.6; v0.5 builds its models "
                 "before it asks the submission"
             )
-        return {STATE: AtWork(self._build, model_params, workload.step_hint)}
+        return {STATE: MethodState(self._build, model_params, workload.step_hint)}
 
     def data_selection(
         self,
@@ -106,10 +106,10 @@ class Submission:
         rng: Any,
         train_state: Any = None,  # v0.6 passes it, since it is named here
     ) -> Update:
-        at_work, model = optimizer_state[STATE], current_param_container
-        at_work.leave_evaluation()
+        method_state, model = optimizer_state[STATE], current_param_container
+        method_state.leave_evaluation()
         model.train()  # mnist's model_fn does not
-        at_work.optimizer.zero_grad()
+        method_state.optimizer.zero_grad()
         logits = self._forward(workload, model, batch, rng, self._dropout_rate)
         loss = workload.loss_fn(
             label_batch=batch["targets"],
@@ -121,12 +121,12 @@ class Submission:
         share.backward()
         if not synchronizes(model):
             average(p.grad for p in model.parameters() if p.grad is not None)
-        at_work.step(mean)
+        method_state.step(mean)
         # v0.5 has no prepare_for_eval, and tells nobody when it will evaluate.
-        if train_state is None and at_work.expected.evaluation(
+        if train_state is None and method_state.expected.evaluation(
             workload.eval_period_time_sec, eval_results
         ):
-            self._enter_evaluation(at_work, workload, rng)
+            self._enter_evaluation(method_state, workload, rng)
         return optimizer_state, current_param_container, model_state
 
     def prepare_for_eval(
@@ -145,8 +145,8 @@ class Submission:
         self._enter_evaluation(optimizer_state[STATE], workload, rng)
         return optimizer_state, current_param_container, model_state
 
-    def _enter_evaluation(self, at_work: AtWork, workload: Any, rng: Any) -> None:
-        at_work.enter_evaluation(lambda model: self._recalibrate(workload, model, rng))
+    def _enter_evaluation(self, method_state: MethodState, workload: Any, rng: Any) -> None:
+        method_state.enter_evaluation(lambda model: self._recalibrate(workload, model, rng))
 
     def _forward(
         self, workload: Any, model: nn.Module, batch: Batch, rng: Any, dropout_rate: float | None

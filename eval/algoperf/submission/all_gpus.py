@@ -1,4 +1,4 @@
-"""Means over all GPUs, each of which runs a process of its own."""
+"""Means over all GPUs, with one process for each."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Batch sizes by name, which the rules allow: those of AlgoPerf's NAdamW baseline."""
+"""Batch sizes by workload, as the rules allow: those of AlgoPerf's NAdamW baseline."""
 
 # Of all GPUs together.
 BATCH_SIZES = {

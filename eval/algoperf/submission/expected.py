@@ -1,4 +1,4 @@
-"""Foreseeing evaluations of v0.5's runner, which does not announce them to a submission."""
+"""Prediction of when v0.5's runner evaluates, which it does not tell a submission."""
 
 import time
 from typing import Any
@@ -7,7 +7,7 @@ from .all_gpus import agreed
 
 
 class Expected:
-    """Foresees evaluations from the clock.
+    """Predicts evaluations from the clock.
 
     The runner evaluates after the first step, and after a step that ends eval_period_time_sec or
     more after the last evaluation. A guess that is early by a step or two costs an exchange of

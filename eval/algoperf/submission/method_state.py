@@ -1,4 +1,4 @@
-"""A method at work on one model, and all of it that a checkpoint holds."""
+"""The state of a method during training: optimizer, schedule, evaluation weights, checkpoints."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ...methods import Build, Weights
 
 
-class AtWork:
-    """An optimizer with its schedule, which knows the way to the evaluation weights and back."""
+class MethodState:
+    """An optimizer with its schedule, which moves to the evaluation weights and back."""
 
     def __init__(self, build: Build, model: nn.Module, num_steps: int) -> None:
         # Recalibration runs the bare model: DDP would exchange buffers, and a compiled one would
@@ -37,7 +37,7 @@ class AtWork:
             self._scheduler.step()
 
     def enter_evaluation(self, recalibrate: Callable[[nn.Module], None]) -> None:
-        """Move to the evaluation weights, and have the BatchNorm statistics estimated there."""
+        """Move to the evaluation weights, and recompute the BatchNorm statistics there."""
         if self._weights is None or self._evaluation is not None:
             return
         with ExitStack() as stack:
@@ -53,7 +53,7 @@ class AtWork:
             self._evaluation = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that training goes on from, except the model.
+        """Everything that a resumed training needs, except the model.
 
         The runner asks after an evaluation, with the model's tensors in its hands. Moving them
         back to the training weights makes these what the checkpoint holds.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from eval.algoperf.submission.all_gpus import mean_loss
-from eval.algoperf.submission.method_state import AtWork
+from eval.algoperf.submission.method_state import MethodState
 
 HERE = Path(__file__).parent
 
@@ -73,5 +73,5 @@ def test_a_method_is_built_on_the_innermost_model():
     model = nn.Linear(2, 2)
     compiled = torch.compile(model, backend="eager")
     for wrapped in (model, compiled, nn.DataParallel(model), nn.DataParallel(compiled)):
-        AtWork(build, wrapped, num_steps=10)
+        MethodState(build, wrapped, num_steps=10)
     assert built_on == [model] * 4

@@ -79,7 +79,8 @@ class SelfTune(Optimizer):
         If it is ten times too small, eta catches up in about 50 steps; if it is ten times too
         large, the first steps can do lasting harm.
     weight_decay: decoupled, times eta, for matrices and vectors alike. Without it, steps of unit
-        size make the weights grow on once a network has learnt its training set.
+        size make the weights grow on once a network has learnt its training set. Where the loss
+        has no noise and many digits are wanted, 0: decay holds the steps up then.
     State: x, p0 and `exp_avg` (m), 3 words per parameter, for vectors 4, with `exp_avg_sq`; three
     numbers per tensor; in the groups `log_scale`, which is log(eta / lr), the averages `cost` and
     `gain`, `largest_gain`, and the step `t`, 0-d tensors on the device. `compile=True` compiles

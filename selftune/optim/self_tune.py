@@ -84,7 +84,7 @@ class SelfTune(Optimizer):
     State: x, p0 and `exp_avg` (m), 3 words per parameter, for vectors 4, with `exp_avg_sq`; three
     numbers per tensor; in the groups `log_scale`, which is log(eta / lr), the averages `cost` and
     `gain`, `largest_gain`, and the step `t`, 0-d tensors on the device. `compile=True` compiles
-    the steps of vectors.
+    the steps of vectors with 65,536 elements or more, and no others.
 
     Raises ValueError for parameters of FullyShardedDataParallel, which flattens and splits them.
     """

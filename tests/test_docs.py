@@ -1,5 +1,6 @@
 """The pages in docs/ say what runs: the Python of a page, from top to bottom; and what exists."""
 
+import ast
 import importlib.util
 import json
 import os
@@ -241,3 +242,20 @@ def test_every_defect_has_a_test_or_a_check():
         checks = re.findall(r"\*([^*]+)\*", tests)
         assert set(checks) <= CHECKS.keys()
         assert checks or "::test_" in tests, (peer, defect)
+
+
+def texts(source: str) -> Iterator[str]:
+    """Every string of a module, with "…" for what is filled in."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(v.value) if isinstance(v, ast.Constant) else "…" for v in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_the_messages_that_are_explained_are_those_of_the_library():
+    section = TEXTS["questions.md"].split("## What the messages mean\n")[1].split("\n## ")[0]
+    messages = re.findall(r"^\| `(.+?)` \|", section, flags=re.MULTILINE)
+    assert len(messages) > 9
+    said = {t for path in (REPOSITORY / "selftune").rglob("*.py") for t in texts(path.read_text())}
+    assert [m for m in messages if not any(m in text for text in said)] == []

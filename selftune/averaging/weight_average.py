@@ -62,6 +62,8 @@ class WeightAverage:
         average_buffers: bool = False,
         offload: bool = False,
     ) -> None:
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"WeightAverage takes the model itself, got a {type(model).__name__}")
         if not isinstance(profile, Profile):
             raise ValueError(f"profile must be one such as EMA() or LAWA(), got {profile!r}")
         self.profile = profile.in_steps(total_steps)

@@ -54,6 +54,11 @@ def attach(model: nn.Module | Iterable[nn.Module], optimizer: torch.optim.Optimi
     if isinstance(models, torch.optim.Optimizer) or isinstance(optimizer, nn.Module):
         raise ValueError("attach(model, optimizer) takes the model first, got the optimizer first")
     models = tuple(models)
+    for each in models:
+        if not isinstance(each, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(
+                f"attach(model, optimizer) takes the model itself, got a {type(each).__name__}"
+            )
     if isinstance(optimizer, type):
         name = optimizer.__name__
         raise ValueError(f"attach() takes an optimizer, got a class: {name}(model.parameters())")

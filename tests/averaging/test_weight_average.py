@@ -69,6 +69,15 @@ def test_nothing_to_average_is_an_error():
         WeightAverage(nn.ReLU(), Polyak())
 
 
+def test_parameters_or_an_optimizer_in_the_place_of_the_model_are_refused():
+    model = network()
+    for given in (model.parameters(), torch.optim.SGD(model.parameters())):
+        with pytest.raises(
+            ValueError, match=f"takes the model itself, got a {type(given).__name__}"
+        ):
+            WeightAverage(given, Polyak())  # pyright: ignore[reportArgumentType]
+
+
 @pytest.mark.parametrize("profile", [0.999, LAWA])
 def test_what_is_no_profile_is_refused(profile):
     with pytest.raises(ValueError, match="profile must be one such as EMA"):

@@ -660,6 +660,7 @@ def test_a_second_optimizer_of_the_same_parameters_is_refused():
     ("arguments", "message"),
     [
         (lambda model, o: (o, model), "takes the model first"),
+        (lambda model, o: (model.parameters(), o), "takes the model itself, got a Parameter"),
         (lambda model, o: (model, ScheduleFreeAdamW), r"got a class: ScheduleFreeAdamW\(model"),
         (lambda model, o: (network(), o), "holds none of the model's parameters"),
     ],

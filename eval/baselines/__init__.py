@@ -1,9 +1,10 @@
 """Recorded trials of the built-in methods: the pool a run is scored in.
 
 results.jsonl holds what `python -m eval.self_tuning --workload all --method all` wrote, and
-seed_1.jsonl the same with --seed 1; wide_seed_9.jsonl has four methods on the wide suite,
-wide_seed_9_study_0.jsonl three published ones in one study of it, and published_methods.jsonl
-sixteen of them in one study of the pocket suite.
+seed_1.jsonl the same with --seed 1; seed_1_others.jsonl has muon_torch and
+benchmarks/shrunk_distance.py:shrunk beside them. wide_seed_9.jsonl has four methods on the wide
+suite, wide_seed_9_study_0.jsonl three published ones in one study of it, and
+published_methods.jsonl sixteen of them in one study of the pocket suite.
 """
 
 from pathlib import Path

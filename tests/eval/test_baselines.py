@@ -20,6 +20,7 @@ ORDER = [workload.name for workload in POCKET]
 REPOSITORY = Path(__file__).parents[2]
 RECORDED = baselines.read()
 OTHER_SEED = baselines.read(baselines.RESULTS.with_name("seed_1.jsonl"))
+MUON_AND_SHRUNK = baselines.read(baselines.RESULTS.with_name("seed_1_others.jsonl"))
 ON_WIDE = baselines.read(baselines.RESULTS.with_name("wide_seed_9.jsonl"))
 PUBLISHED_ON_WIDE = baselines.read(baselines.RESULTS.with_name("wide_seed_9_study_0.jsonl"))
 
@@ -88,6 +89,15 @@ def test_self_tune_reaches_every_target_and_leads_on_both_seeds():
         scores = {m: s.score for m, s in assemble(records, [], ORDER).steps.items()}
         best = scores.pop("self_tune")
         assert best > 1.3 * max(scores.values())
+
+
+def test_self_tune_leads_a_pool_with_muon_and_the_shrunk_distance_by_8_percent():
+    assert len(MUON_AND_SHRUNK) == 2 * len(ORDER) * 3
+    assert methods_of(MUON_AND_SHRUNK) == {"muon_torch", "shrunk"}
+    standings = assemble(OTHER_SEED + MUON_AND_SHRUNK, [], ORDER).steps
+    scores = {method: standing.score for method, standing in standings.items()}
+    best = scores.pop("self_tune")
+    assert best > 1.08 * max(scores.values())
 
 
 def test_self_tune_needs_seven_tenths_of_the_steps_of_a_calibrated_nadamw():

@@ -142,6 +142,6 @@ def _canonical(node: Any) -> str:
 
 
 def _is_docstring(node: Any) -> bool:
-    """Also any other string that stands for itself."""
+    """Whether a statement is a docstring or another string that has no effect."""
     constant = node.value if isinstance(node, ast.Expr) else None
     return isinstance(constant, ast.Constant) and isinstance(constant.value, str)

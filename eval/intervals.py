@@ -67,7 +67,7 @@ def _intervals(pool: Pool, numbers: np.ndarray) -> dict[str, Interval]:
 
 
 def _credits(medians: np.ndarray) -> np.ndarray:
-    """What a workload is worth to each entrant, as `scoring.credit` has it."""
+    """Each entrant's credit for a workload, as in `scoring.credit`."""
     best = medians.min(axis=0)
     solved = np.isfinite(medians)
     ratios = np.full(medians.shape, CUTOFF)

@@ -32,7 +32,7 @@ class Comparison:
 
 
 def compare(pool: Pool, first: str, other: str) -> Comparison:
-    """Raises KeyError for who is not in the pool."""
+    """Compare two entrants. Raises KeyError for a name that is not in the pool."""
     entrants = {entrant.name: entrant for entrant in pool.entrants}
     pairs = _pairs(pool, entrants[first], entrants[other])
     faster = sum(mine < its for mine, its, _ in pairs)

@@ -258,7 +258,7 @@ def _comparable(
 
 
 def _differences(mine: list[Entrant], theirs: list[Entrant]) -> list[str]:
-    """What differs between the run and the baselines without forbidding the comparison."""
+    """Notes on differences between the run and the baselines that still allow a comparison."""
     if not theirs:
         return []
     ours, recorded = _circumstances(mine[0]), _circumstances(theirs[0])

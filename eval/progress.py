@@ -64,7 +64,7 @@ class Progress:
 
 
 def in_words(record: Record) -> str:
-    """How a trial went, in a line."""
+    """The result of a trial in one line."""
     metric, target = record["rules"]["metric"], record["rules"]["target"]
     seconds = record["seconds"]["training"] + record["seconds"]["evaluation"]
     best = nan if record["best_validation"] is None else record["best_validation"]

@@ -146,7 +146,7 @@ class _Found:
 
 
 def _parse(path: Path, content: bytes) -> _Found:
-    """Raises ValueError if there is a content, and no record in it."""
+    """Parse a file's content. Raises ValueError if it is not empty and has no record."""
     lines = content.split(b"\n")
     records: list[Record] = []
     wrong: list[tuple[int, str]] = []

@@ -90,7 +90,7 @@ def _runs(paths: Sequence[Path], rules: Rules, opponents: Field | None) -> list[
 
 
 def _records(path: Path) -> list[Record]:
-    """What is in a results.jsonl, or in one that is in a folder; none if there is no such file."""
+    """The records in a results.jsonl, or in that of a folder; none if there is no such file."""
     if not path.exists():
         raise ValueError(f"no such file or folder: {path}")
     return scored(results.read(_file(path))) if _file(path).is_file() else []

@@ -147,7 +147,7 @@ def _parser() -> Parser:
 
 
 def _trials(options: Namespace) -> list[Trial]:
-    """What is to be run, study by study. Raises ValueError or OSError if it cannot be."""
+    """The trials to run, study by study. Raises ValueError or OSError for invalid options."""
     workloads = chosen_workloads(options.workload, WORKLOADS, SUITES[options.suite])
     methods = chosen_methods(options.method, METHODS)
     for dataset in {dataset for workload in workloads for dataset in workload.datasets}:
@@ -175,7 +175,7 @@ def _trials(options: Namespace) -> list[Trial]:
 
 
 def _smaller_search(workload: Workload) -> dict[str, Any]:
-    """For the record of a trial whose target is not of the protocol's size."""
+    """The size of the search, for the record of a trial if it is smaller than the protocol's."""
     made_from = sizes(read(log(workload)))
     return {} if made_from == PROTOCOL else {"target_from": str(made_from)}
 

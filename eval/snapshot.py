@@ -41,7 +41,7 @@ class Snapshot:
 
     @staticmethod
     def of(place: str) -> "Snapshot":
-        """Of a .py file or of a module's name. Raises ImportError or OSError if there is none."""
+        """Take a snapshot of a .py file or a module. Raises ImportError or OSError if missing."""
         if place.endswith(".py"):
             path = Path(place).resolve()
             source = _source(path)
@@ -64,7 +64,7 @@ class Snapshot:
 
     @property
     def sha256(self) -> str:
-        """Of the source; of all sources, if there are several."""
+        """The checksum of the source, or of all sources if there are several."""
         texts = [source.text for _, source in self.sources]
         if len(texts) > 1:
             texts = [hashlib.sha256(text.encode()).hexdigest() for text in texts]

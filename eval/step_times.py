@@ -27,7 +27,7 @@ class StepTimes:
 
     @staticmethod
     def read(path: Path) -> "StepTimes":
-        """Raises ValueError, with the remedy, if `path` holds something else."""
+        """Read a file. Raises ValueError, with the remedy, if `path` contains something else."""
         try:
             content: Any = json.loads(path.read_text(encoding="utf-8"))
             found = StepTimes(str(content["device"]), str(content["made_with"]), content["ms"])

@@ -26,7 +26,7 @@ RECALIBRATION_BATCHES = 16
 
 @dataclass(frozen=True)
 class Seeds:
-    """Where a trial's random numbers start; the same for every method."""
+    """The seeds of a trial's random number generators, the same for every method."""
 
     model: int  # torch's global generator: initialisation, dropout
     data: int  # order and augmentation of the training data

@@ -50,7 +50,7 @@ class Trial:
 
     @property
     def rules(self) -> dict[str, Any]:
-        """What has to be equal for two records to be comparable."""
+        """The rules of the record, which have to be equal for two records to be comparable."""
         return {
             "budget": self.budget,
             "seed": self.seed,

@@ -98,7 +98,7 @@ def counterparts(field: Field, pool: Pool) -> dict[str, str]:
 
 
 def measures(pool: Pool, besides: Besides, times: StepTimes | None) -> Mapping[str, Numbers]:
-    """What a method is judged by on pocket scale, each so that more is better."""
+    """The measures of a method on pocket scale, each such that higher is better."""
     easier = {
         name: low
         for name, (low, _) in strictness.scores(pool, besides.easier, besides.settled).items()
@@ -170,7 +170,7 @@ def workloads_table(trials: Sequence[Record], workloads: Sequence[Workload]) -> 
 
 
 def methods_table(pool: Pool, found: Mapping[str, Numbers]) -> Table:
-    """What was paired with what."""
+    """A table of the submissions and the methods that stand for them."""
     rows = [
         (
             Cell(field.name),

@@ -19,7 +19,7 @@ class Reference:
 
     @staticmethod
     def of(text: str, kind: str) -> "Reference":
-        """What "PLACE:NAME" names; kind says what it should be.
+        """The reference "PLACE:NAME"; kind says, for messages, what the object should be.
 
         Raises ValueError, in a line, if the place cannot be imported or has no source.
         """

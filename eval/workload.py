@@ -89,10 +89,10 @@ class Workload:
 
     @property
     def argument(self) -> str:
-        """What --workload calls it."""
+        """The workload's name for the option --workload."""
         return self.name if self.place is None else str(self.place)
 
     @property
     def datasets(self) -> tuple[Dataset, ...]:
-        """What `load` reads, as a tuple."""
+        """The data sets that `load` reads, as a tuple."""
         return self.dataset if isinstance(self.dataset, tuple) else (self.dataset,)

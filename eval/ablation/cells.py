@@ -92,7 +92,7 @@ def cells(records: Sequence[Record], axes: Axes) -> list[Cell]:
 
 
 def _part(record: Record, average: str) -> dict[str, Any]:
-    """What the record says of one average, or of the last weights."""
+    """The entry of the record for an average, or for the last weights."""
     if record["outcome"] == "failed":
         return {}
     if average != NONE:

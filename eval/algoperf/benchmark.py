@@ -161,7 +161,7 @@ def relaxed(target: float, metric: Metric, relaxation: float) -> float:
 
 
 def rules_of(workload: OfficialWorkload, rules: Rules, ruleset: Ruleset) -> Record:
-    """What a record says of its workload and its version."""
+    """The rules that a record of this workload and version contains."""
     return {
         "budget": rules.budget if ruleset == "self-tuning" else 1.0,
         "seed": None,

@@ -236,7 +236,7 @@ def _is_late(record: Mapping[str, Any], contest: Contest) -> bool:
 
 
 def _share(record: Mapping[str, Any], contest: Contest) -> float:
-    """Of its budget in seconds, what a run has used."""
+    """The fraction of its budget in seconds that a run has used."""
     budget = contest.rules.seconds(record["workload"], _ruleset(contest))
     return record["seconds"]["training"] / budget
 
@@ -254,7 +254,7 @@ def _is_unfinished(record: Mapping[str, Any], contest: Contest) -> bool:
 
 
 def _unfinished(run: Iterable[Record], contest: Contest) -> list[str]:
-    """How far runs came that neither reached the target nor used their budget."""
+    """A note on runs that neither reached the target nor used their budget."""
     far = [
         f"{r['method']} on {r['workload']} in study {r['study']} (step {r['steps']}, "
         f"{_share(r, contest):.0%} of the budget)"

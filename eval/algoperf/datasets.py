@@ -27,7 +27,7 @@ class Dataset:
         return absent
 
     def flags(self, data: Path) -> list[str]:
-        """What the runner has to be told. Relative paths would depend on where it starts."""
+        """The runner's flags for this data set, with absolute paths."""
         place = data.resolve() / self.folder
         flags = [f"--data_dir={place}"]
         if self.folder == "imagenet/pytorch":

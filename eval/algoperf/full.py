@@ -204,7 +204,7 @@ def _plan(
     runs: Sequence[OfficialRun],
     options: Namespace,
 ) -> str:
-    """What would be run, and how long that takes by the published step times."""
+    """A description of the plan, with its hours by published step times."""
     done = sum(run.mark.exists() for run in runs)
     studies = options.studies or rules.studies
     lines = [

@@ -50,7 +50,7 @@ _submission = Submission({build}, dropout_rate={dropout_rate}, label_smoothing={
 
 @dataclass(frozen=True)
 class Entry:
-    """What a submission says of itself beside its method, and its two general regularizers."""
+    """A submission's metadata, and its two regularizers for all workloads."""
 
     authors: str = "selftune contributors"
     affiliations: str = ""

@@ -32,7 +32,7 @@ def run_here(runs: Sequence[OfficialRun], ended: End) -> None:
 
 
 class Job:
-    """What a node does. submitit asks for `checkpoint` when the job is to make room."""
+    """The function that a node runs. submitit calls `checkpoint` when the job is preempted."""
 
     def __call__(self, run: OfficialRun) -> None:
         told = []
@@ -118,5 +118,5 @@ def _queued(folder: Path, runs: Sequence[OfficialRun]) -> dict[OfficialRun, subm
 
 
 def _ended(jobs: Mapping[OfficialRun, submitit.Job[Any]]) -> dict[OfficialRun, str | None]:
-    """Those that have ended, and why if they failed."""
+    """The runs that have ended, each with the reason if it failed."""
     return {run: error(job) for run, job in jobs.items() if job.done()}

@@ -220,7 +220,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """What is in `path`; nothing if there is no such file."""
+    """The content of a JSON file; empty if the file does not exist."""
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError as error:

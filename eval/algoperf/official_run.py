@@ -51,7 +51,7 @@ class OfficialRun:
 
     @property
     def trial(self) -> Path:
-        """Where the runner writes."""
+        """The folder to which the runner writes."""
         study = self.out / "logs" / self.method / f"study_{self.study}"
         return study / f"{self.workload}_pytorch" / "trial_1"
 
@@ -109,7 +109,7 @@ class OfficialRun:
         return {**os.environ, "PYTHONPATH": os.pathsep.join([str(self.out), str(self.home)])}
 
     def record(self, rules: Rules, configuration: str, budget: float | None) -> Record:
-        """What is kept of a run that has ended."""
+        """The record of a run that has ended."""
         record = logs.read_trial(self.trial, self.workload, "pytorch", rules)
         record["rules"] |= {"method": configuration, "seed": self.seed, "step_budget": budget}
         return record | {"method": self.method, "study": self.study}

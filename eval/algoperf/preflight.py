@@ -31,7 +31,7 @@ print(json.dumps(dict(version=getattr({package}, "__version__", "unknown"), torc
 
 @dataclass(frozen=True)
 class Host:
-    """What the interpreter that is going to run AlgoPerf finds."""
+    """The AlgoPerf installation and GPUs that the interpreter for the runs finds."""
 
     version: str  # of AlgoPerf
     torch: str
@@ -40,7 +40,7 @@ class Host:
 
 
 def package(rules: Rules) -> str:
-    """What AlgoPerf called itself in that version."""
+    """The name of AlgoPerf's package in that version."""
     return "algorithmic_efficiency" if rules is V05 else "algoperf"
 
 
@@ -99,7 +99,7 @@ def problems(
 
 
 def disk_problem(out: Path, checkpoints: bool) -> str | None:
-    """What is wrong with the disk under `out`, if anything."""
+    """A problem with the disk under `out`, or None."""
     needed = GIGABYTES_WITH_CHECKPOINTS if checkpoints else GIGABYTES
     existing = next(path for path in (out, *out.resolve().parents) if path.exists())
     free = shutil.disk_usage(existing).free / 1e9

@@ -47,7 +47,7 @@ class Projection:
 
     @property
     def horizons(self) -> float:
-        """How many times step_hint fits into the budget."""
+        """The number of steps in the budget, as a multiple of step_hint."""
         return self.budget / (self.step_seconds * self.overhead * self.step_hint)
 
 

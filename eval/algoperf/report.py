@@ -40,7 +40,7 @@ def report(contest: Contest, out: Path | None) -> None:
 
 
 def as_text(contest: Contest) -> str:
-    """For the terminal; everybody's failures are in the files only."""
+    """The report for the terminal, without the failures of other entrants."""
     shown = [tables.leaderboard(contest), tables.times(contest, "seconds")]
     shown += [tables.sweep(contest)] if contest.can_relax else []
     shown += [tables.failures(contest, recorded=False)]
@@ -100,7 +100,7 @@ def title(contest: Contest) -> str:
 
 
 def texts(contest: Contest) -> list[str]:
-    """What has to be said beside the tables."""
+    """The notes beside the tables."""
     rules, field = contest.rules, contest.field
     said = [
         f"Rules: AlgoPerf {rules.name}, median of {rules.studies} studies, budget "

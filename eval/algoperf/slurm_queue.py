@@ -19,7 +19,7 @@ class Queue:
         self._absent: set[str] = set()  # jobs without a result that were not there last time
 
     def ended(self, jobs: Mapping[Key, Job]) -> dict[Key, str | None]:
-        """Those of the jobs that have ended, and why if they failed."""
+        """The jobs that have ended, each with the reason if it failed."""
         found: dict[Key, str | None] = {}
         there = in_queue(jobs.values())
         absent = set()

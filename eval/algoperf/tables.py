@@ -94,7 +94,7 @@ def sweep(contest: Contest) -> Table:
 
 
 def spread(contest: Contest) -> Table:
-    """How far the studies of one entrant lie apart: slowest over fastest where all hit."""
+    """The spread between studies of an entrant: slowest over fastest, if all reach the target."""
     rows, ratios = [], []
     for entrant in contest.entrants:
         cells = []
@@ -116,7 +116,7 @@ def spread(contest: Contest) -> Table:
 
 
 def failures(contest: Contest, recorded: bool) -> Table:
-    """Where entrants fail, and how far from the target they stay."""
+    """The failures of entrants, and their distances from the target."""
     rows = [
         (Cell(entrant.name), Cell(workload), Cell(what), Cell(studies))
         for entrant in contest.entrants

@@ -37,7 +37,7 @@ class DiLoCo(Rule):
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
-        """Inside, the parameters are the slow weights; nobody may step there."""
+        """Inside, the parameters are the slow weights; no step may be taken there."""
         held = [p for group in self.param_groups for p in group["params"] if self.state[p]]
         fast = [p.detach().clone() for p in held]
         try:

@@ -99,7 +99,7 @@ class ScheduleFreeProdigyV05(Optimizer):
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
-        """Inside, the parameters are at x; nobody may step there."""
+        """Inside, the parameters are at x; no step may be taken there."""
         (group,) = self.param_groups
         if not group["at_y"]:
             yield

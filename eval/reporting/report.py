@@ -100,7 +100,7 @@ def _order(records: Sequence[Record], suites: Mapping[str, Sequence[str]]) -> li
 
 
 def as_text(pool: Pool, tables: Tables, searched: Oracle) -> str:
-    """For the terminal, in ASCII: the two clocks, what went wrong, and where the run stands."""
+    """The report for the terminal, in ASCII: steps, seconds, failures, and the run's rank."""
     # Two narrow ones
     shown = [steps_table(pool, spread=False), oracle_table(pool, searched, by_workload=False)]
     shown += [tables.pairs, tables.calibrated, tables.seconds, tables.troubles]

@@ -14,7 +14,7 @@ from .tables import Cell, Table, legend, number, own, time_cell
 
 
 class Searches(Protocol):
-    """What the searches for the targets say besides: `targets.besides.Besides`."""
+    """The other results of the searches for targets: see `targets.besides.Besides`."""
 
     @property
     def steps(self) -> Oracle: ...

@@ -56,7 +56,7 @@ PAPER: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Style:
-    """How one entrant is drawn, in every figure and table."""
+    """Colour and line of an entrant, the same in all figures and tables."""
 
     number: int  # in PALETTE
     dash: Any = "-"

@@ -168,7 +168,7 @@ def time_cell(entrant: Entrant, standing: Standing, workload: str, shown: str) -
 
 
 def _unranked_cells(entrant: Entrant, pool: Pool) -> list[Cell]:
-    """Its times over the trials that it has."""
+    """The cells of an entrant that ran only a part of the plan: times over the trials it has."""
     cells = []
     for workload, trials in entrant.trials.items():
         time = median_time(trials, "steps", len(trials)) if trials else inf

@@ -32,7 +32,7 @@ def rules(pool: Pool) -> str:
 
 
 def standings(pool: Pool) -> list[str]:
-    """Where each method of this run stands."""
+    """A sentence about the rank of each method of this run."""
     return [standing(pool, entrant) for entrant in pool.run]
 
 

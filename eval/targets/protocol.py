@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many runs a target is made from."""
+    """The numbers of runs from which a target is made."""
 
     configurations: int
     seeds: int  # runs of the best configuration
@@ -36,14 +36,14 @@ PROTOCOL = Sizes(configurations=32, seeds=5)
 
 
 def log(workload: Workload) -> Path:
-    """Where the search is recorded: for a workload of the user's, beside its source."""
+    """The file that records the search; for a user's workload it is beside its source."""
     if workload.place is None:
         return FOLDER / f"{workload.name}.jsonl"
     return workload.place.file.parent / f"{workload.name}.targets.jsonl"
 
 
 def sizes(records: Iterable[Record]) -> Sizes:
-    """What the search in a log was to be; of several sizes, the largest. PROTOCOL if it is empty.
+    """The planned size of the search in a log, the largest of several; PROTOCOL if it is empty.
 
     Logs of before November 2026 do not say it: they are of PROTOCOL's.
     """
@@ -108,7 +108,7 @@ def seeds_of_best(workload: Workload, records: list[Record]) -> list[Record]:
 
 
 def again(trial: int) -> str:
-    """What the runs of a configuration with new seeds are called."""
+    """The name of the runs of a configuration with new seeds."""
     return f"search {trial} again"
 
 

@@ -114,10 +114,10 @@ class WeightAverage:
         if getattr(optimizer, "averages", False) and not getattr(optimizer, "attachments", ()):
             name = type(optimizer).__name__
             warnings.warn(
-                f"{name} is judged at an average of its own, and this is another one, of its "
-                "training weights; to have the model judged at the right one outside swap(), call "
-                "selftune.optim.attach(model, optimizer) first, or take an optimizer that does "
-                "not average, such as AdamW",
+                f"{name} has an average of its own, at which the model is to be evaluated, and "
+                "this is another one, of its training weights; call selftune.optim.attach(model, "
+                "optimizer) first, so that the model is at the right weights outside swap(), or "
+                "take an optimizer that does not average, such as AdamW",
                 stacklevel=2,
             )
         if self._attached():

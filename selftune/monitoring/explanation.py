@@ -57,7 +57,7 @@ def _facts(optimizer: Any) -> Iterator[str]:
         yield f"Learnt distance d: {d:.3g}" + (f", from d0 = {start:.3g}." if start else ".")
     if _averages(optimizer):
         where = "training" if measurements.at_training_weights(optimizer) else "evaluation"
-        yield f"The parameters hold the {where} weights; the model is judged at an average."
+        yield f"The parameters hold the {where} weights; evaluate the model at its average."
         far = measurements.distance_from_average(optimizer)
         if far is not None:
             yield f"The two are {float(far):.3g} of the weights' norm apart."

@@ -67,7 +67,7 @@ def attach(model: nn.Module | Iterable[nn.Module], optimizer: torch.optim.Optimi
         name = type(optimizer).__name__
         raise ValueError(
             f"attach() needs an optimizer with train() and eval(), got {name}; "
-            "one that trains where it is judged needs no attach()"
+            "an optimizer without evaluation weights needs no attach()"
         )
     own = set(map(id, _params(optimizer)))
     shared = {id(p) for m in models for p in m.parameters()} & own

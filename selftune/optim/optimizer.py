@@ -573,8 +573,8 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         if divider:
             name = type(self).__name__
             raise ValueError(
-                f"{divider} gives {name} this rank's part of the parameters without its telling; "
-                f"use selftune.optim.partitioned({name}), or fully_shard"
+                f"{divider} gives {name} only this rank's part of the parameters, in plain "
+                f"tensors; use selftune.optim.partitioned({name}), or fully_shard"
             )
 
     def _refuse_flat_parts(self) -> None:
@@ -588,15 +588,15 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
             are_flat = group["params"] and all(p.dim() == 1 for p in group["params"])
             if are_flat and any(len(shape) > 1 for shape in shapes):
                 would = (
-                    "take each for one tensor; use fully_shard, or a method that learns from sums, "
-                    "as selftune.optim.partitioned(Prodigy)"
+                    "treat each as one tensor; use fully_shard, or a method that learns from sums, "
+                    "such as selftune.optim.partitioned(Prodigy)"
                     if by_tensor
                     else f"learn from them alone; use selftune.optim.partitioned({name}), or "
                     "fully_shard"
                 )
                 raise ValueError(
-                    f"the parameters of {name} were exchanged for flat ones, which are this rank's "
-                    f"part if DeepSpeed's ZeRO did it: {name} would {would}"
+                    f"the parameters of {name} were replaced by flat ones, which are only this "
+                    f"rank's part if DeepSpeed's ZeRO did it: {name} would {would}"
                 )
 
     def state_dict(self) -> dict[str, Any]:

@@ -30,8 +30,8 @@ OPTIONS_ADDED = {
     *("amsgrad", "nesterov", "maximize", "foreach", "capturable", "differentiable", "fused"),
     *("centered", "decoupled_weight_decay", BETA, R),
 }
-# Options with which no optimizer is constructed to learn the names of its state: they do not
-# matter to them, or the constructor does not take them.
+# Options that are left out when a base is constructed to learn the names of its state: they do not
+# affect these names, or its constructor does not accept them.
 NOT_PROBED = {"foreach", "capturable", "differentiable", "fused", "decoupled_weight_decay"}
 
 

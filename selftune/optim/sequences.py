@@ -38,7 +38,7 @@ def warmed_up_lr(group: Group, step: int) -> float:
 def advance_averaging(
     group: Group, beta: float, lr: float, counts: State, averaging_constant: float | None = None
 ) -> State:
-    """What `move` needs to know about the step `counts["step"]`."""
+    """The numbers for `move` in the step `counts["step"]`."""
     c = own_share(group, lr, counts)
     if averaging_constant is not None:
         c = min(1.0, c * (1 - beta) * averaging_constant)

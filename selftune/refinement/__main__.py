@@ -54,7 +54,7 @@ def _log(options: argparse.Namespace) -> NormLog:
     if log.weight_decay and log.lrs is None and "weight" not in log.norms:
         raise ValueError(
             f"{options.log} has neither learning rates nor weight norms under a usual name, and "
-            "--weight-decay says nothing without: say which column has them, --column THEIRS=lr"
+            "--weight-decay has no effect without: say which column has them, --column THEIRS=lr"
         )
     return log
 

@@ -62,7 +62,7 @@ MAKE = {
 def test_beside_an_averaging_method_that_is_not_attached_the_right_way_is_named(name):
     model = nn.Linear(2, 2)
     optimizer = MAKE[name](model.parameters())
-    with pytest.warns(UserWarning, match=rf"^{name} is judged .*attach\(model, optimizer\)"):
+    with pytest.warns(UserWarning, match=rf"^{name} has an average .*attach\(model, optimizer\)"):
         WeightAverage(model, Tail(), total_steps=9).attach(optimizer)
 
 

@@ -159,7 +159,7 @@ def test_schedule_free_weights_do_not_move_inside_swap(make, following):
     model = network()
     optimizer, average = make(model.parameters()), WeightAverage(model, Polyak())
     if following:
-        with pytest.warns(UserWarning, match="is judged at an average of its own"):
+        with pytest.warns(UserWarning, match="has an average of its own"):
             average.attach(optimizer)
     for step in range(3):
         train(model, optimizer, [step])

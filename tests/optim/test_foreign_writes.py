@@ -278,7 +278,7 @@ def test_an_average_that_is_exchanged_for_the_weights_leaves_no_trace(make, thro
 def test_our_own_average_beside_it_leaves_no_trace():
     (model, optimizer), (twin, other) = trained(ScheduleFreeAdamW), trained(ScheduleFreeAdamW)
     average = WeightAverage(model, Polyak())
-    with pytest.warns(UserWarning, match="is judged at an average of its own"):
+    with pytest.warns(UserWarning, match="has an average of its own"):
         average.attach(optimizer)
     for net, each in ((model, optimizer), (twin, other)):
         fit(net, each, 2)

@@ -390,7 +390,7 @@ def test_flat_parts_that_take_the_parameters_place_are_refused(cls, monkeypatch)
 def test_flat_parts_are_refused_by_what_has_numbers_of_each_tensor_on_one_rank_too(cls):
     optimizer = cls(weights())
     exchange_for_a_flat_part(optimizer)
-    with pytest.raises(ValueError, match="take each for one tensor; use fully_shard"):
+    with pytest.raises(ValueError, match="treat each as one tensor; use fully_shard"):
         take_step(optimizer, torch.ones(()))
 
 

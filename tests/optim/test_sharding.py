@@ -124,8 +124,8 @@ def test_a_part_of_the_parameters_that_does_not_say_so_is_refused():
         sample = said.pop("sample")
         assert sample == "ValueError: slice_p must be 1 for sharded parameters, got 11"
         assert said == {
-            way: f"ValueError: {divider} gives AdamW this rank's part of the parameters without "
-            "its telling; use selftune.optim.partitioned(AdamW), or fully_shard"
+            way: f"ValueError: {divider} gives AdamW only this rank's part of the parameters, in "
+            "plain tensors; use selftune.optim.partitioned(AdamW), or fully_shard"
             for way, divider in dividers.items()
         }
 

@@ -257,7 +257,7 @@ def test_a_step_that_the_base_skips_is_not_averaged(base, dtype):
     assert same(snapshot(optimizer, params), snapshot(reference, others))
 
 
-@pytest.mark.filterwarnings("ignore:ScheduleFree is judged at an average of its own")
+@pytest.mark.filterwarnings("ignore:ScheduleFree has an average of its own")
 def test_the_average_of_a_wrapped_optimizer_does_not_count_skipped_steps():
     model = torch.nn.Linear(3, 1)
     params = list(model.parameters())

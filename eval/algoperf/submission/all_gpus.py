@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 def mean_loss(summed: Tensor, n_valid: Any) -> tuple[Tensor, Tensor]:
-    """What to differentiate here, and the mean loss over the batches of all GPUs.
+    """The loss to differentiate on this GPU, and the mean loss over the batches of all GPUs.
 
     DDP takes the mean of all gradients. Of `summed` times the number of GPUs over all valid
     examples, that is the gradient of the mean loss, even where the numbers of examples differ.

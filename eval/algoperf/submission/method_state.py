@@ -66,7 +66,7 @@ class MethodState:
             part.load_state_dict(state[name])
 
     def _parts(self) -> dict[str, Any]:
-        """What has a state; the evaluation weights may have one of their own."""
+        """The objects with a state: optimizer, schedule, and perhaps the evaluation weights."""
         parts: dict[str, Any] = {"optimizer": self.optimizer}
         if self._scheduler is not None:
             parts["scheduler"] = self._scheduler
@@ -76,7 +76,7 @@ class MethodState:
 
 
 def _owner(weights: Weights | None) -> Any:
-    """What keeps the evaluation weights. Raises ValueError if a checkpoint would not have them."""
+    """The object with the evaluation weights. Raises ValueError if it has no state dict."""
     if weights is None:
         return None
     method = weights.func if isinstance(weights, partial) else weights

@@ -39,7 +39,7 @@ def plain_grad(p: Any) -> Tensor:
 
 
 def all_plain_grads(params: Sequence[Any]) -> Sequence[Tensor]:
-    """`plain_grad` of each: quickly where all gradients are whole and real."""
+    """`plain_grad` of each parameter; fast where no gradient is sharded or a lazy view."""
     grads = [p.grad for p in params]
     are_sharded = any(map(is_sharded, set(map(type, grads))))
     if are_sharded or any(map(torch.is_conj, grads)) or any(map(torch.is_neg, grads)):
@@ -100,13 +100,13 @@ def require_whole(method: str, params: Iterable[Tensor]) -> None:
     """Raise ValueError for flattened shards, of which a rule cannot take each tensor's norm."""
     if any(map(is_flattened, params)):
         raise ValueError(
-            f"{method} needs the norm of every tensor, and FullyShardedDataParallel cuts and "
-            "merges tensors; use fully_shard instead"
+            f"{method} needs the norm of every tensor, but FullyShardedDataParallel flattens and "
+            "splits tensors; use fully_shard instead"
         )
 
 
 def hidden_partition(params: Iterable[Tensor]) -> str | None:
-    """What has divided these plain tensors among ranks, by name; None if nothing is known to."""
+    """The name of the wrapper that divides these plain tensors among ranks; None if none does."""
     if any(map(is_flattened, params)):
         return "FullyShardedDataParallel"
     # These construct the optimizer themselves, with this rank's parameters, and are its callers.

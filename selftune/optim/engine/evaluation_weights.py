@@ -66,8 +66,8 @@ class EvaluationWeights(ABC):
         if not self._now.has_warned_of_kept:
             self._now.has_warned_of_kept = True
             remark(
-                "a state dict that was kept without a copy holds the parameters themselves, and "
-                "no longer the evaluation weights that they were at; to keep those, write "
+                "a state dict that was kept without a copy holds the parameters themselves, which "
+                "have moved away from the evaluation weights; to keep those, write "
                 "copy.deepcopy(model.state_dict()) while the model is at them"
             )
 
@@ -248,9 +248,10 @@ class EvaluationWeights(ABC):
         self._now.has_warned = True
         name = type(self).__name__
         remark(
-            f"parameters were written between the steps of {name}, again and again. What it keeps "
-            "of them restarts from what was written, so that little is averaged or learnt; keep "
-            "up a constraint by optimizer.project(fn), where fn writes the parameters in place",
+            f"parameters were written between the steps of {name}, again and again. Each time its "
+            "averages and estimates restart from these values, so that little is averaged or "
+            "learnt; apply a constraint by optimizer.project(fn), where fn writes the parameters "
+            "in place",
         )
 
     def _project(self, fn: Callable[[], Any]) -> None:

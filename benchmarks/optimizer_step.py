@@ -126,12 +126,16 @@ class Turn:
             self.optimizer.step()
 
     def timed(self) -> float:
-        """Seconds of one step, the device's work included."""
-        _synchronize(self.device)
-        start = time.perf_counter()
-        self.step()
-        _synchronize(self.device)
-        return time.perf_counter() - start
+        return seconds_of(self.step, self.device)
+
+
+def seconds_of(step: Callable[[], object], device: str) -> float:
+    """Seconds of one step, the device's work included."""
+    _synchronize(device)
+    start = time.perf_counter()
+    step()
+    _synchronize(device)
+    return time.perf_counter() - start
 
 
 def profiled(step: Callable[[], object]) -> tuple[int, int, int]:

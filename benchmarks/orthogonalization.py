@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 
 import torch
 from torch import Tensor
 
-from benchmarks.optimizer_step import PROBLEMS, Shapes, parameters
+from benchmarks.optimizer_step import PROBLEMS, Shapes, parameters, seconds_of
 from selftune import SelfTune
 from selftune.optim import self_tune
 
@@ -30,14 +29,6 @@ def layers(width: int, number: int = 4) -> Shapes:
     return [*attention, *feed_forward, *[(width,)] * 4] * number
 
 
-def seconds(optimizer: torch.optim.Optimizer) -> float:
-    start = time.perf_counter()
-    optimizer.step()
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
-    return time.perf_counter() - start
-
-
 def compared(shapes: Shapes, rounds: int, device: str) -> tuple[float, float]:
     """The medians of SelfTune's step, with and without orthogonalization, over fused AdamW's."""
 
@@ -49,13 +40,13 @@ def compared(shapes: Shapes, rounds: int, device: str) -> tuple[float, float]:
     orthogonalized_parts = self_tune.orthogonalized_parts
     ratios: list[tuple[float, float]] = []
     for turn in range(rounds + 3):  # the first three compile, and allocate
-        taken = seconds(whole)
+        taken = seconds_of(whole.step, device)
         self_tune.orthogonalized_parts = lambda members, parts: list(parts)
         try:
-            without = seconds(rest)
+            without = seconds_of(rest.step, device)
         finally:
             self_tune.orthogonalized_parts = orthogonalized_parts
-        reference = seconds(fused)
+        reference = seconds_of(fused.step, device)
         if turn >= 3:
             ratios.append((taken / reference, without / reference))
     with_it, without_it = zip(*ratios, strict=True)

@@ -600,7 +600,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
                 )
 
     def state_dict(self) -> dict[str, Any]:
-        self._now.is_average_used = True
+        self._now.average.is_used = True
         self.settle()
         self._forget_with_the_state()
         saved = super().state_dict()

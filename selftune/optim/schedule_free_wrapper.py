@@ -234,7 +234,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """The base's state dict, with x, z and the averaging weights of every parameter."""
-        self._now.is_average_used = True
+        self._now.average.is_used = True
         self.settle()
         saved = super().state_dict()
         saved["state"] = {i: dict(state) for i, state in saved["state"].items()}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import warnings
+from weakref import ref
 
 import pytest
 import torch
@@ -23,6 +25,17 @@ for _ in range(100):
         optimizer.step()
 torch.save(model.state_dict(), sys.argv[1])
 """
+
+
+averaging = pytest.mark.parametrize(
+    "make",
+    [
+        selftune.SelfTune,
+        selftune.ScheduleFreeAdamW,
+        lambda params: selftune.optim.ScheduleFree(torch.optim.SGD(params, lr=0.1)),
+    ],
+    ids=["SelfTune", "ScheduleFreeAdamW", "ScheduleFree(SGD)"],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -50,14 +63,10 @@ def test_a_program_that_saves_training_weights_is_told_so_once_and_where_it_step
     assert "attach(model, optimizer), or call optimizer.eval() before model.state_dict()" in message
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_weights_that_were_never_used_are_warned_of(wrapped):
+@averaging
+def test_weights_that_were_never_used_are_warned_of(make):
     model = nn.Linear(2, 1)
-    optimizer = (
-        selftune.optim.ScheduleFree(torch.optim.SGD(model.parameters(), lr=0.1))
-        if wrapped
-        else selftune.SelfTune(model.parameters())
-    )
+    optimizer = make(model.parameters())
     trained(optimizer, model)
     del optimizer  # it need not live
     with pytest.warns(UserWarning, match=r"the evaluation weights of \w+ were never used"):
@@ -66,14 +75,10 @@ def test_weights_that_were_never_used_are_warned_of(wrapped):
 
 
 @pytest.mark.parametrize("use", ["eval", "evaluation_weights", "state_dict"])
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_weights_that_were_used_or_saved_with_the_optimizer_are_not_warned_of(use, wrapped):
+@averaging
+def test_weights_that_were_used_or_saved_with_the_optimizer_are_not_warned_of(use, make):
     model = nn.Linear(2, 1)
-    optimizer = (
-        selftune.optim.ScheduleFree(torch.optim.SGD(model.parameters(), lr=0.1))
-        if wrapped
-        else selftune.ScheduleFreeAdamW(model.parameters())
-    )
+    optimizer = make(model.parameters())
     trained(optimizer, model)
     if use == "evaluation_weights":
         with optimizer.evaluation_weights():
@@ -100,3 +105,13 @@ def test_short_trainings_and_methods_that_do_not_average_are_not_warned_of():
     trained(selftune.AdamW(model.parameters()), model)
     trained(selftune.Prodigy(model.parameters()), model)
     warn_of_unused()
+
+
+@averaging
+def test_no_memory_of_a_training_is_kept_for_the_warning(make):
+    model = nn.Linear(2, 1)
+    trained(make(model.parameters()), model)
+    weight = ref(model.weight)
+    del model
+    gc.collect()
+    assert weight() is None

@@ -15,6 +15,7 @@ from torch import Tensor
 from selftune.optim.engine.collectives import plain
 from selftune.optim.engine.foreign_writes import Marks, Write, put
 from selftune.optim.engine.remarks import remark
+from selftune.optim.engine.unused_average import AverageUse
 from selftune.swapped_parameters import refuse_swapped
 
 
@@ -28,7 +29,7 @@ class Now:
     def __init__(self) -> None:
         self.held = 0  # number of open `evaluation_weights` blocks
         self.at_evaluation = False  # whether `eval` was called last, rather than `train`
-        self.is_average_used = False  # whether the evaluation weights were ever taken or saved
+        self.average = AverageUse()
         self.loss: Any = None  # the sum of `add_loss` since the last step
         self.verdict: Any = None  # on the last step, while it is unknown whether it was skipped
         self.has_warned = False
@@ -182,7 +183,7 @@ class EvaluationWeights(ABC):
 
     @torch.no_grad()
     def _switch(self, train_mode: bool) -> None:
-        self._now.is_average_used |= not train_mode
+        self._now.average.is_used |= not train_mode
         self._correct_groups()
         changing = [group for group in self.param_groups if group["train_mode"] != train_mode]
         if not changing and not self._unmoved:

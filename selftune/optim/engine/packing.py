@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from selftune.dtensor import is_sharded
 from selftune.optim.engine.cohorts import Bucket, Cohort, State, chunks
-from selftune.optim.engine.collectives import plain, plain_grad
+from selftune.optim.engine.collectives import all_plain, all_plain_grads, plain, plain_grad
 from selftune.optim.engine.precision import LOW_PRECISION
 from selftune.tensor_list import TensorList
 
@@ -59,9 +60,9 @@ class Pack:
         self, members: list[Tensor], states: list[State], names: list[str], for_params: Tensor
     ) -> None:
         self.members = members
-        first = members[0]
-        self.are_plain = not is_sharded(first) and not first.is_complex()
-        params, grads = self._params(), self._grads()
+        # Views of the parameters' memory, as in `Large`: `Watch` tells when it was exchanged.
+        self.own_params = params = all_plain(members)
+        grads = all_plain_grads(members)
         elements = sum(p.numel() for p in params)
         memory = {
             "param": _flat(for_params[: max(elements, SHORTEST)]),
@@ -79,20 +80,15 @@ class Pack:
                 state[name] = _like(state[name], part)
 
     def read_gradients(self) -> None:
-        torch.cat([_in_one_dimension(grad) for grad in self._grads()], out=self.own["grad"])
+        grads = all_plain_grads(self.members)
+        torch.cat([_in_one_dimension(grad) for grad in grads], out=self.own["grad"])
 
     def read_parameters(self) -> None:
-        torch.cat([_in_one_dimension(p) for p in self._params()], out=self.own["param"])
+        torch.cat([_in_one_dimension(p) for p in self.own_params], out=self.own["param"])
         self.ends.zero_()
 
     def write_back(self) -> None:
-        TensorList(self._params()).copy_(self.params)
-
-    def _params(self) -> list[Tensor]:
-        return self.members if self.are_plain else [plain(p) for p in self.members]
-
-    def _grads(self) -> list[Tensor]:
-        return [p.grad if self.are_plain else plain_grad(p) for p in self.members]  # pyright: ignore
+        TensorList(self.own_params).copy_(self.params)
 
 
 def divided(cohort: Cohort, elementwise: bool) -> list[Cohort]:
@@ -174,7 +170,7 @@ def _flat(tensor: Tensor) -> Tensor:
     return plain(tensor).detach().view(-1).detach()
 
 
-def _side_by_side(tensors: list[Tensor]) -> Tensor:
+def _side_by_side(tensors: Sequence[Tensor]) -> Tensor:
     missing = max(0, SHORTEST - sum(tensor.numel() for tensor in tensors))
     flat = map(_in_one_dimension, tensors)
     return torch.cat([*flat, tensors[0].new_zeros(missing)])
@@ -184,7 +180,7 @@ def _in_one_dimension(tensor: Tensor) -> Tensor:
     return tensor if tensor.dim() == 1 else tensor.reshape(-1)
 
 
-def _parts(memory: Tensor, like: list[Tensor]) -> list[Tensor]:
+def _parts(memory: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     """The parts of a pack's memory that belong to its members, in their shapes.
 
     Each has its own storage within that memory, so that saving one does not save its neighbours.

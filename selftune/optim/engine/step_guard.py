@@ -128,7 +128,7 @@ class Guard:
         """Count a step; after enough of them, arrange for a warning if no average is ever used."""
         self.steps += 1
         if self.steps == ENOUGH_STEPS and optimizer.averages and not optimizer.attachments:
-            expect_use(type(optimizer).__name__, optimizer._now)
+            expect_use(type(optimizer).__name__, optimizer._now.average)
 
 
 def _raise_for_misfit(optimizer: Any) -> None:

@@ -6,18 +6,26 @@ import atexit
 import warnings
 from typing import NamedTuple
 
-from selftune.optim.engine.evaluation_weights import Now
 from selftune.optim.engine.remarks import user_line
 
 # Shorter trainings are no reason to warn: their model may be meant to be thrown away.
 ENOUGH_STEPS = 100
 
 
+class AverageUse:
+    """Whether an optimizer's evaluation weights were ever taken or saved.
+
+    It refers to nothing else, as it is kept until the program ends.
+    """
+
+    is_used = False
+
+
 class Training(NamedTuple):
     """An optimizer with an average after enough steps, and the line that calls its `step`."""
 
     name: str
-    now: Now
+    average: AverageUse
     file: str
     line: int
 
@@ -25,15 +33,15 @@ class Training(NamedTuple):
 _trainings: list[Training] = []
 
 
-def expect_use(name: str, now: Now) -> None:
+def expect_use(name: str, average: AverageUse) -> None:
     """Warn at the end of the program, unless the evaluation weights are used before."""
-    _trainings.append(Training(name, now, *user_line()))
+    _trainings.append(Training(name, average, *user_line()))
 
 
 @atexit.register
 def warn_of_unused() -> None:
     """Warn of the first optimizer whose evaluation weights were not used, and clear the list."""
-    unused = [training for training in _trainings if not training.now.is_average_used]
+    unused = [training for training in _trainings if not training.average.is_used]
     _trainings.clear()
     for name, _, file, line in unused[:1]:
         warnings.warn_explicit(

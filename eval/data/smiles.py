@@ -1,8 +1,8 @@
-"""A parser of SMILES, the line notation of molecules, into graphs.
+"""A parser that turns SMILES, a line notation of molecules, into graphs.
 
 Weininger, SMILES, a chemical language and information system, 1988.
 https://doi.org/10.1021/ci00057a005
-Stereochemistry and isotopes are read over: stereoisomers are one graph here.
+Stereochemistry and isotopes are ignored, so that stereoisomers have the same graph.
 """
 
 import re
@@ -32,13 +32,13 @@ class Atom:
     symbol: str
     aromatic: bool
     charge: int = 0
-    hydrogens: int | None = None  # those not written as atoms; None: as many as its valence asks
+    hydrogens: int | None = None  # not counted as atoms; None: as many as the valence requires
 
 
 @dataclass
 class Bond:
-    earlier: int  # in the order of the atoms
-    later: int
+    earlier: int  # index of the atom that was written first
+    later: int  # index of the other atom
     order: int
     in_ring: bool = False
 
@@ -50,12 +50,12 @@ class Molecule:
 
 
 def parse(smiles: str) -> Molecule:
-    """The graph of one molecule, atoms in the order written; bonds by later atom."""
+    """The graph of one molecule: atoms in the order written, bonds sorted by their later atom."""
     atoms: list[Atom] = []
-    to_parent: dict[int, Bond] = {}  # an atom's bond to the one it was written after
+    to_parent: dict[int, Bond] = {}  # an atom's bond to the atom that it follows
     closures: list[Bond] = []
     branches: list[int] = []
-    rings: dict[str, tuple[int, int | None]] = {}  # the open ones: atom, bond order
+    rings: dict[str, tuple[int, int | None]] = {}  # unclosed rings: atom, bond order
     last, order = -1, None
     position = 0
     while position < len(smiles):
@@ -116,7 +116,7 @@ def _bond(atoms: list[Atom], one: int, other: int, order: int | None) -> Bond:
 
 
 def _mark_rings(closures: list[Bond], to_parent: dict[int, Bond]) -> None:
-    """Each closure makes a ring with the written bonds between its ends."""
+    """Mark the bonds of all rings: each closure, and the written bonds between its ends."""
     for closure in closures:
         closure.in_ring = True
         low, high = closure.earlier, closure.later
@@ -128,7 +128,7 @@ def _mark_rings(closures: list[Bond], to_parent: dict[int, Bond]) -> None:
 
 
 def _fill_valences(atoms: list[Atom], bonds: list[Bond]) -> None:
-    """Give unbracketed atoms the hydrogens that complete their lowest fitting valence."""
+    """Set the hydrogens of unbracketed atoms to complete the lowest valence that fits."""
     used = [int(atom.aromatic) for atom in atoms]  # one for the aromatic system
     for bond in bonds:
         for end in (bond.earlier, bond.later):

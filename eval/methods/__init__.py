@@ -1,14 +1,14 @@
-"""The methods under test: each is one configuration for all workloads.
+"""The methods under test; each is one configuration for all workloads.
 
-A method never sees the workload: it is given a model and the number of steps that a calibrated
-baseline would take, and answers with an optimizer, a scheduler and its evaluation weights.
+A method never sees the workload. It gets a model and the number of steps of a calibrated
+baseline, and returns an optimizer, a scheduler and its evaluation weights.
 
-A file holds one family. What was published as an AlgoPerf submission is here with the
-submission's own numbers; its docstring says where they are from, what they scored, and what
-differs. Differences that all have in common: a schedule over AlgoPerf's step_hint lasts 4/3 of
-ours (`horizon`), and batch sizes are the workload's. Weight decay is as published; AlgoPerf's
-runs are many times longer than ours, so that it takes away less in all. The leading submissions
-are here once more as *_total_decay, with as much in all.
+Each file holds one family. A published AlgoPerf submission has the submission's own numbers; its
+docstring names the source, the score and the deviations. All have two deviations in common: a
+schedule over AlgoPerf's step_hint lasts 4/3 of ours (`horizon`), and batch sizes are the
+workload's. Weight decay is as published. As AlgoPerf's runs are many times longer than ours, it
+shrinks the weights less over a run here. The leading submissions are therefore included once
+more, as *_total_decay, with AlgoPerf's weight decay over a whole run.
 """
 
 from . import (
@@ -33,7 +33,7 @@ from .method import Method as Method
 from .method import Weights as Weights
 
 _METHODS = (
-    # In the order of their colours in reports: the recorded ones first.
+    # The order determines the colours in reports; recorded methods come first.
     nadamw.NADAMW,
     nadamw.NADAMW_POCKET,
     ADAMW,
@@ -54,8 +54,7 @@ _METHODS = (
     *classics.PUBLISHED,
 )
 
-# Of the leading submissions that decay weights: the same once more, with as much decay over a run
-# as there.
+# Leading submissions with weight decay, which are also included with AlgoPerf's total decay.
 _ALSO_WITH_TOTAL_DECAY = (
     *("nadamw_v05", "schedule_free_v1", "schedule_free_v2", "shampoo", "ademamix", "lion"),
     *("muon_jax", "cautious_nadamw"),

@@ -12,14 +12,14 @@ from . import horizon
 from .method import Built, Method
 from .rule import Group, Rule, State, clip_before_steps
 
-EPS = 1e-8  # of all of them
+EPS = 1e-8  # of all three
 
 
 class CautiousNAdamW(Rule):
-    """NAdamW without the entries of its momentum that point against the gradient.
+    """NAdamW without the entries of its momentum whose sign differs from the gradient's.
 
     Liang et al., Cautious Optimizers, 2024. https://arxiv.org/abs/2411.16085
-    What remains is divided by the share of entries that remain, at least 1/1000.
+    The remaining entries are divided by their share of all entries, at least 1/1000.
     """
 
     def init_state(self, p: Tensor) -> State:
@@ -37,13 +37,13 @@ class CautiousNAdamW(Rule):
 
 
 class AdEMAMix(Rule):
-    """AdamW with a second, slower momentum beside the first.
+    """AdamW with a second, slower momentum added to the first.
 
     Pagliardini et al., The AdEMAMix Optimizer, 2024, Algorithm 1.
     https://arxiv.org/abs/2409.03137
 
-    warmup_steps: alpha rises linearly, and the slow momentum's half-life from the fast one's,
-        over so many steps.
+    warmup_steps: over this many steps, alpha rises linearly from 0, and the slow momentum's
+        half-life linearly from that of the fast one.
     """
 
     def init_state(self, p: Tensor) -> State:
@@ -68,17 +68,17 @@ class AdEMAMix(Rule):
 
 
 def _between_half_lives(first: float, last: float, share: float) -> float:
-    """The decay whose half-life lies at `share` between those of two others."""
+    """The decay factor whose half-life lies at `share` between those of `first` and `last`."""
     half_lives = [log(0.5) / log(beta) for beta in (first, last)]
     return 0.5 ** (1 / ((1 - share) * half_lives[0] + share * half_lives[1]))
 
 
 class AdamG(Rule):
-    """Adam whose numerator carries a step size from the golden step rule.
+    """Adam with a step size from the golden step rule in its numerator.
 
     Pan & Yuan, AdamG, 2024. https://arxiv.org/abs/2405.04376
-    r <- beta3 r + (1 - beta3) s(v), with s(v) = .2 v^.24; m averages r g; the step is at most
-    1 / sqrt(step) of m / sqrt(v).
+    r <- beta3 r + (1 - beta3) s(v), with s(v) = .2 v^.24; m is the moving average of r g; the
+    step is m / sqrt(v) times the smaller of lr and 1 / sqrt(step).
     """
 
     def init_state(self, p: Tensor) -> State:
@@ -95,7 +95,7 @@ class AdamG(Rule):
 
 
 def cautious_nadamw(model: nn.Module, num_steps: int) -> Built:
-    """submissions/self_tuning/cautious_nadamw: .3143 of AlgoPerf's score on A100s.
+    """submissions/self_tuning/cautious_nadamw: AlgoPerf score .3143 on A100s.
 
     Deviation: the workload's own dropout instead of .1.
     """
@@ -109,12 +109,12 @@ def cautious_nadamw(model: nn.Module, num_steps: int) -> Built:
 
 
 def ademamix(model: nn.Module, num_steps: int) -> Built:
-    """submissions/self_tuning/ademamix: .5191 of AlgoPerf's score on A100s.
+    """submissions/self_tuning/ademamix: AlgoPerf score .5191 on A100s.
 
     Its alpha and beta3 rise over 500,000 steps, many times longer than any workload lasts, so
     that it is close to AdamW; AlgoPerf's report calls it "AdamW-equivalent".
-    Deviation: the rise lasts 8.7 times as long as the schedule, as 500,000 steps are 8.7 times
-    the geometric mean of AlgoPerf's step_hints.
+    Deviation: the rise lasts 8.7 times as long as the schedule, because 500,000 is 8.7 times the
+    geometric mean of AlgoPerf's step_hints.
     """
     optimizer = AdEMAMix(
         model.parameters(),
@@ -129,11 +129,11 @@ def ademamix(model: nn.Module, num_steps: int) -> Built:
 
 
 def adamg(model: nn.Module, num_steps: int) -> Built:
-    """previous_leaderboards/algoperf_v05/submissions/self_tuning/adamg: 0 of v0.5's score.
+    """previous_leaderboards/algoperf_v05/submissions/self_tuning/adamg: v0.5 score 0.
 
-    It reached no target; its evaluations failed on some workloads.
-    Deviations: the learning rate stays 0 after its cosine, whose 3/4 of AlgoPerf's step_hint are
-    all of ours; there it rises again.
+    It reached no target, and its evaluations failed on some workloads.
+    Deviation: the learning rate stays 0 after its cosine, which ends at 3/4 of AlgoPerf's
+    step_hint (the end of ours). In the submission it rises again.
     """
     optimizer = AdamG(model.parameters(), lr=1.0, betas=(0.95, 0.999, 0.95))
     return optimizer, horizon.cosine(optimizer, num_steps, warmup=0.02, share=0.75), None

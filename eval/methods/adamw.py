@@ -1,4 +1,4 @@
-"""AdamW at the settings that most people use."""
+"""AdamW with the most common settings."""
 
 from torch import nn
 
@@ -8,7 +8,7 @@ from .method import Built, Method
 
 
 def adamw(model: nn.Module, num_steps: int) -> Built:
-    """Common settings without any tuning: lr 1e-3, torch's weight decay, linear decay."""
+    """Common, untuned settings: lr 1e-3, torch's weight decay, linear decay."""
     optimizer = optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
     return optimizer, schedules.ScheduleLR(optimizer, schedules.linear(num_steps)), None
 

@@ -1,4 +1,4 @@
-"""Amos: Adam whose learning rate and weight decay follow from the scale of the weights."""
+"""Amos: Adam with learning rate and weight decay derived from the scale of the weights."""
 
 from math import log, sqrt
 
@@ -18,9 +18,9 @@ class Amos(Rule):
     https://arxiv.org/abs/2210.11693
 
     lr: xi, the global step size.
-    eta: the scale that the weights of a group are expected to have when trained.
-    by_row: b, which counts how far the decay of learning rate and weights has come, is one
-        number per row of a group's tensors, and not one per tensor.
+    eta: the expected scale of a group's weights after training.
+    by_row: whether b, the progress of the decay of learning rate and weights, is one number per
+        row of a tensor, or one per tensor.
     """
 
     def init_state(self, p: Tensor) -> State:
@@ -32,7 +32,7 @@ class Amos(Rule):
         tiny = torch.finfo(p.dtype).tiny
         v, squared = state["sum_sq"], gradient**2
         if step > 1:
-            # An entry far above what it used to be counts as 1 / (1 - beta2) times that.
+            # Cap each squared entry at 1 / (1 - beta2) times its average so far.
             limit = v / (1 - beta2 ** (step - 1))
             excess = torch.where(limit > 0, squared / limit, 1.0).clamp(min=1)
             gradient, squared = gradient / excess.sqrt(), squared / excess
@@ -58,13 +58,14 @@ class Amos(Rule):
 
 
 def _mean(x: Tensor, group: Group) -> Tensor:
+    """The mean over each row or, without `by_row`, over the tensor."""
     if not group["by_row"]:
         return x.mean()
     return x.mean(dim=tuple(range(1, x.ndim)), keepdim=True)
 
 
 def extra_time(sqrt_k: float) -> float:
-    """tau: how much longer a tensor of k entries takes, for its early stage."""
+    """tau: the additional time that a tensor of k entries spends in its early stage."""
     q = sqrt(1 - 1 / sqrt_k)
     return q * log(sqrt_k * (1 + q) ** 2)
 
@@ -72,10 +73,10 @@ def extra_time(sqrt_k: float) -> float:
 def amos(model: nn.Module, num_steps: int) -> Built:
     """The second of the five points of AlgoPerf v0.5's external submission amos.
 
-    mlcommons/submissions_algorithms, previous_leaderboards/algoperf_v05. All five scored .4918;
-    this one alone reached most targets in the published logs.
-    Deviations: the projections of attention are linear layers like others, where the submission
-    has eta sqrt(1 / inputs) and b per head; the workload's own dropout instead of .1.
+    mlcommons/submissions_algorithms, previous_leaderboards/algoperf_v05. Together the five scored
+    .4918; this one by itself reached the most targets in the published logs.
+    Deviations: attention projections are linear layers like others, where the submission has
+    eta sqrt(1 / inputs) and b per head; the workload's own dropout instead of .1.
     """
     lookups, kernels, scales, shifts, others = _by_kind(model)
     steps = horizon.algoperf_steps(num_steps)
@@ -103,7 +104,7 @@ def amos(model: nn.Module, num_steps: int) -> Built:
 
 
 def _by_kind(model: nn.Module) -> tuple[list[Tensor], ...]:
-    """Embeddings, kernels of convolutions, scales and shifts of normalization, all others."""
+    """Trained parameters: embeddings, convolution kernels, scales and shifts of norms, others."""
     kinds: tuple[list[Tensor], ...] = ([], [], [], [], [])
     seen: set[int] = set()
     for module in model.modules():

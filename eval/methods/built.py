@@ -13,7 +13,7 @@ WANTED = "return optimizer, scheduler, weights, where the last two may be None"
 
 
 def built(build: Build, model: nn.Module, num_steps: int) -> Built:
-    """The result of `build`. Raises TypeError, in one sentence, if it is not usable."""
+    """The result of `build`. Raises TypeError, in one sentence, if it cannot be used."""
     made: Any = build(model, num_steps)
     name = getattr(build, "__name__", None) or getattr(build, "name", None) or "the method"
     if not isinstance(made, tuple | list) or len(made) != 3:
@@ -27,8 +27,8 @@ def built(build: Build, model: nn.Module, num_steps: int) -> Built:
     own = set(map(id, model.parameters()))
     if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
         raise TypeError(
-            f"{name} returned an optimizer that holds none of the model's parameters; make it of "
-            "those of the model that it is given"
+            f"{name} returned an optimizer that holds none of the model's parameters; make it from "
+            "the parameters of the model that the function is given"
         )
     if scheduler is not None:
         if not callable(getattr(scheduler, "step", None)):
@@ -36,25 +36,27 @@ def built(build: Build, model: nn.Module, num_steps: int) -> Built:
         needed = _required(scheduler.step)
         if needed:
             raise TypeError(
-                f"{name} returned a {type(scheduler).__name__}, whose step needs {needed[0]}: a "
-                "scheduler here is told nothing but that a step was taken; choose one of the step"
+                f"{name} returned a {type(scheduler).__name__}, whose step() requires {needed[0]}; "
+                "step() is called without arguments here, so return a scheduler that needs none"
             )
         driven = getattr(scheduler, "optimizer", None)
         groups = driven.param_groups if isinstance(driven, torch.optim.Optimizer) else []
         if groups and not {*map(id, groups)} & {*map(id, optimizer.param_groups)}:
-            raise TypeError(f"{name} returned a scheduler of another optimizer than it returned")
+            raise TypeError(
+                f"{name} returned a scheduler of an optimizer other than the one it returned"
+            )
     if weights is None and getattr(optimizer, "averages", False):
         raise TypeError(
-            f"{name} returned no evaluation weights, and {type(optimizer).__name__} is judged at "
-            "an average; return optimizer.evaluation_weights, or contextlib.nullcontext to judge "
-            "it where it trains"
+            f"{name} returned no evaluation weights, but {type(optimizer).__name__} evaluates at "
+            "an average; return optimizer.evaluation_weights, or contextlib.nullcontext to "
+            "evaluate the training weights"
         )
     if weights is not None and (
         hasattr(type(weights), "__enter__") or isinstance(weights, torch.Tensor)
     ):
         raise TypeError(
-            f"{name} returned {_kind(weights)} for its evaluation weights, which is entered once "
-            "only; return the function that makes it, such as optimizer.evaluation_weights"
+            f"{name} returned {_kind(weights)} for its evaluation weights, which can be entered "
+            "only once; return a function that makes one, such as optimizer.evaluation_weights"
         )
     if weights is not None and not callable(weights):
         raise TypeError(
@@ -70,7 +72,7 @@ def entered(weights: Weights) -> AbstractContextManager[object]:
     if not (hasattr(type(context), "__enter__") and hasattr(type(context), "__exit__")):
         raise TypeError(
             f"the function for the evaluation weights returned {_kind(context)}; it must return a "
-            "context, in which the model has these weights, as optimizer.evaluation_weights does"
+            "context in which the model has these weights, as optimizer.evaluation_weights does"
         )
     return context
 
@@ -85,10 +87,10 @@ def _kind(value: Any) -> str:
 
 
 def _required(function: Any) -> list[str]:
-    """Names of the arguments without which it cannot be called."""
+    """Names of the positional arguments that have no default."""
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # of no Python
+    except (TypeError, ValueError):  # a function that has no Python signature
         return []
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [p.name for p in parameters if p.default is p.empty and p.kind in positional]

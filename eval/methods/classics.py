@@ -1,4 +1,4 @@
-"""Published optimizers that are not AlgoPerf submissions, at the settings of their papers."""
+"""Published optimizers that are not AlgoPerf submissions, with the settings of their papers."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from .rule import Group, Rule, State
 
 
 class LAMB(Rule):
-    """Adam with a step as long as the layer's weights tell.
+    """Adam with the step of each tensor scaled to the norm of its weights.
 
     You et al., Large Batch Optimization for Deep Learning, 2020, Algorithm 2, with phi the
     identity. https://arxiv.org/abs/1904.00962
@@ -27,17 +27,17 @@ class LAMB(Rule):
         direction = m / ((v / (1 - beta2**step)).sqrt() + 1e-6)
         direction.add_(p, alpha=group["weight_decay"])
         ratio = p.norm() / direction.norm()
-        # Weights of zero have no length to go by, and a direction of zero goes nowhere.
+        # The ratio is 1 if the weights are zero, or if the direction is.
         ratio = torch.where(torch.isfinite(ratio) & (ratio > 0), ratio, 1.0)
         p.sub_(group["lr"] * ratio * direction)
 
 
 class SGDSaI(Rule):
-    """SGD with momentum, each tensor at a learning rate from its first gradient.
+    """SGD with momentum; the first gradient of each tensor sets its learning rate.
 
     Xu et al., No More Adam, 2024, Algorithm 1. https://arxiv.org/abs/2412.11768
-    A tensor's factor is the norm of its first gradient over the deviation of the entries; a
-    tensor of one dimension, or of one row, has the norm alone.
+    A tensor's factor is the norm of its first gradient divided by the standard deviation of the
+    gradient's entries; for a tensor of one dimension or one row, it is the norm.
     """
 
     def init_state(self, p: Tensor) -> State:
@@ -46,7 +46,7 @@ class SGDSaI(Rule):
         factor = gradient.norm()
         if p.ndim > 1 and len(p) > 1:
             deviation = gradient.std()
-            # No deviation, no ratio: that of a gradient of zeros is nothing over nothing.
+            # If all entries are equal, the ratio would be huge.
             factor = torch.where(deviation > 0, factor / (deviation + 1e-8), factor)
         return {"momentum": torch.zeros_like(p), "factor": factor}
 
@@ -82,10 +82,10 @@ def adadelta(model: nn.Module, num_steps: int) -> Built:
 
 
 def lamb(model: nn.Module, num_steps: int) -> Built:
-    """The paper's point for BERT at its smallest batch, 512: lr 5e-3 / 2^3, linear decay.
+    """The paper's settings for BERT at its smallest batch size, 512: lr 5e-3 / 2^3, linear decay.
 
     The warm-up lasts 1/320 of the run. Deviations: batches are smaller still; weight decay
-    leaves out no vectors, as BERT's does.
+    includes vectors, which BERT's leaves out.
     """
     optimizer = LAMB(model.parameters(), lr=5e-3 / 2**3, betas=(0.9, 0.999), weight_decay=0.01)
     steps = horizon.algoperf_steps(num_steps)
@@ -94,9 +94,9 @@ def lamb(model: nn.Module, num_steps: int) -> Built:
 
 
 def sgd_sai(model: nn.Module, num_steps: int) -> Built:
-    """The paper's rule at the defaults of pytorch_optimizer's class of this name, with a cosine.
+    """The paper's rule with the defaults of pytorch_optimizer's class of this name, and a cosine.
 
-    lr .01, momentum .9: the paper has another learning rate for every task.
+    lr .01, momentum .9; the paper uses a different learning rate for every task.
     """
     optimizer = SGDSaI(model.parameters(), lr=1e-2, momentum=0.9, weight_decay=1e-2)
     return optimizer, horizon.cosine(optimizer, num_steps, warmup=0.0), None

@@ -1,4 +1,4 @@
-"""Single-worker DiLoCo: AdamW, and every 75 steps a Nesterov step over what it has moved."""
+"""Single-worker DiLoCo: AdamW, and every 75 steps a Nesterov step along the accumulated change."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ class DiLoCo(Rule):
     """Douillard et al., DiLoCo, 2023, Algorithm 1, with one worker.
 
     https://arxiv.org/abs/2311.08105
-    Evaluations see the slow weights, those of the last outer step.
+    Evaluations use the slow weights, those after the last outer step.
     """
 
     def init_state(self, p: Tensor) -> State:
@@ -37,7 +37,7 @@ class DiLoCo(Rule):
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
-        """Inside, the parameters are the slow weights; no step may be taken there."""
+        """A context in which the parameters are the slow weights; no step may be taken in it."""
         held = [p for group in self.param_groups for p in group["params"] if self.state[p]]
         fast = [p.detach().clone() for p in held]
         try:
@@ -54,9 +54,9 @@ class DiLoCo(Rule):
 def diloco(model: nn.Module, num_steps: int) -> Built:
     """mlcommons/submissions_algorithms, branch a100_scoring, single_worker_dilocov2.
 
-    .1302 of AlgoPerf's score on A100s; its first version, .1369.
-    Deviations: the workload's own dropout instead of none. The 75 steps between two outer steps
-    stay 75, though a run has some ten to thirty of them here and hundreds there.
+    AlgoPerf score .1302 on A100s; its first version scored .1369.
+    Deviation: the workload's own dropout instead of none. Outer steps are 75 steps apart as in
+    the submission, although a run has some ten to thirty of them here and hundreds there.
     """
     optimizer = DiLoCo(
         model.parameters(),

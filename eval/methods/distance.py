@@ -1,4 +1,4 @@
-"""Prodigy and D-Adaptation: the learning rate from an estimated distance to the solution."""
+"""Prodigy and D-Adaptation: learning rates from an estimated distance to the solution."""
 
 from torch import nn
 

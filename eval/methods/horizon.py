@@ -1,4 +1,4 @@
-"""Conversion of published schedules, in steps of AlgoPerf's runs, to steps of our workloads."""
+"""Conversion of published schedules from steps of AlgoPerf's runs to steps of our workloads."""
 
 from torch import nn
 from torch.optim import Optimizer
@@ -12,11 +12,11 @@ MEAN_STEP_HINT = 57_270
 
 
 def algoperf_steps(num_steps: int) -> int:
-    """AlgoPerf's `step_hint`, where `num_steps` is ours.
+    """The number of our steps that corresponds to AlgoPerf's `step_hint`.
 
-    AlgoPerf's targets were reached by runs that decay over 3/4 of its step_hint; ours are what
-    the best run of a search reaches in all of our step_hint. What a submission decays over its
-    step_hint therefore decays over 4/3 of ours.
+    num_steps: our step_hint. The runs that set AlgoPerf's targets decay the learning rate over
+    3/4 of its step_hint; the runs that set ours, over all of our step_hint. A decay over
+    AlgoPerf's step_hint therefore becomes one over 4/3 of ours.
     """
     return max(1, round(4 / 3 * num_steps))
 
@@ -26,8 +26,8 @@ def cosine(
 ) -> schedules.ScheduleLR:
     """A linear warm-up and a cosine to zero over `share` of AlgoPerf's step_hint.
 
-    warmup: a fraction of these steps. Of n steps the first has 1 / (n + 1) of the peak; in the
-    submissions it has nothing.
+    warmup: a fraction of these steps. The first of n warm-up steps has 1 / (n + 1) of the peak;
+    in the submissions it has 0.
     """
     steps = max(1, round(share * algoperf_steps(num_steps)))
     schedule = schedules.cosine(steps).with_warmup(round(warmup * steps))
@@ -35,10 +35,10 @@ def cosine(
 
 
 class SameTotalDecay:
-    """A method with the weight decay of as many steps as AlgoPerf's runs have.
+    """A build function that multiplies weight decay to match AlgoPerf's over a whole run.
 
-    A weight decay of w takes away w times the sum of the learning rates, over a run. AlgoPerf's
-    runs are many times longer than ours; here w is as many times larger.
+    Over a run, a weight decay of w shrinks weights by w times the sum of the learning rates.
+    AlgoPerf's runs are many times longer than ours; w is multiplied by as much.
     """
 
     def __init__(self, build: Build) -> None:
@@ -52,7 +52,7 @@ class SameTotalDecay:
 
 
 def with_same_total_decay(method: Method) -> Method:
-    """`method`, called *_total_decay."""
+    """A copy of `method`, named *_total_decay, with AlgoPerf's weight decay over a whole run."""
     return Method(
         f"{method.name}_total_decay",
         f"{method.summary}; weight decay times {MEAN_STEP_HINT} / (4/3 x), AlgoPerf's steps / ours",

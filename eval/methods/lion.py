@@ -27,7 +27,7 @@ class Lion(Rule):
 def lion(model: nn.Module, num_steps: int) -> Built:
     """mlcommons/submissions_algorithms, branch a100_scoring, submissions/self_tuning/lion.
 
-    .2783 of AlgoPerf's score on A100s. Deviation: the workload's own dropout instead of .1.
+    AlgoPerf score .2783 on A100s. Deviation: the workload's own dropout instead of .1.
     """
     optimizer = Lion(model.parameters(), lr=2e-4, betas=(0.95, 0.98), weight_decay=0.5)
     return optimizer, horizon.cosine(optimizer, num_steps, warmup=0.02), None

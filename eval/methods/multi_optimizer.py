@@ -1,4 +1,4 @@
-"""One optimizer of several, each for parameters of its own."""
+"""One optimizer composed of several, each with its own parameters."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +9,10 @@ from torch.optim import Optimizer
 
 
 class MultiOptimizer(Optimizer):
-    """Steps all its parts. Its groups are theirs, so that one schedule serves all of them.
+    """Steps all its parts and shares their parameter groups, so that one schedule drives them all.
 
-    parts: parameters and what makes an optimizer of them; a part without parameters is left out.
+    parts: parameters, and a function that makes an optimizer for them; parts without parameters
+        are left out.
     """
 
     def __init__(self, *parts: tuple[list[Tensor], Callable[[list[Tensor]], Optimizer]]) -> None:
@@ -33,5 +34,5 @@ class MultiOptimizer(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
-        # They put new dictionaries in the place of their groups.
+        # Loading has replaced the parts' groups by new dictionaries.
         self.param_groups = [group for part in self.parts for group in part.param_groups]

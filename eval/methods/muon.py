@@ -1,4 +1,4 @@
-"""Muon: momentum, orthogonalised, for matrices; an Adam for all other parameters.
+"""Muon: orthogonalized momentum for matrices, an Adam for all other parameters.
 
 Jordan et al., Muon, 2024. https://kellerjordan.github.io/posts/muon/
 Both methods are AlgoPerf submissions of 2026: mlcommons/submissions_algorithms, branch
@@ -19,7 +19,7 @@ from .method import Built, Method
 from .multi_optimizer import MultiOptimizer
 from .rule import Group, Rule, State
 
-# Jordan's quintic: it takes singular values from (0, 1] to about 1, between .7 and 1.2.
+# Jordan's quintic polynomial: its iteration takes singular values to about 1, between .7 and 1.2.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NUM_ITERATIONS = 5
 EPS = 1e-7
@@ -28,9 +28,9 @@ EPS = 1e-7
 class Muon(Rule):
     """m <- beta m + (1 - beta) g;  p <- (1 - lr weight_decay) p - lr direction(m).
 
-    With Nesterov momentum the direction is that of beta m + (1 - beta) g instead.
+    With Nesterov momentum, p moves along direction(beta m + (1 - beta) g) instead.
 
-    direction: of steepest descent for a matrix, or for a kernel in another number of dimensions.
+    direction: a function that turns the momentum of a matrix or kernel into a step.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ def orthogonalized(matrix: Tensor) -> Tensor:
     """About U V^T, where U S V^T is the singular value decomposition of `matrix` (rows, columns).
 
     Five Newton-Schulz iterations with `COEFFICIENTS`, in the matrix's own precision; the PyTorch
-    submission iterates in bfloat16, which a CPU does slowly.
+    submission iterates in bfloat16, which is slow on a CPU.
     """
     a, b, c = COEFFICIENTS
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
@@ -67,9 +67,9 @@ def orthogonalized(matrix: Tensor) -> Tensor:
 
 
 def direction_out_by_rest(momentum: Tensor) -> Tensor:
-    """The PyTorch submission's: a kernel is a matrix of its output channels and all the rest.
+    """The PyTorch submission's direction: a kernel is a matrix (out, all other dimensions).
 
-    Its scale comes from the channels alone, whatever the kernel's size, as published.
+    As published, its scale depends on the channels only, not on the kernel's size.
     """
     rows, columns = momentum.shape[:2]
     direction = orthogonalized(momentum.flatten(1)).view_as(momentum)
@@ -77,10 +77,10 @@ def direction_out_by_rest(momentum: Tensor) -> Tensor:
 
 
 def direction_height_by_rest(momentum: Tensor) -> Tensor:
-    """The JAX submission's: a kernel is (height, width, in, out) there, and its height remains.
+    """The JAX submission's direction: a kernel is a matrix (height, all other dimensions).
 
-    A convolution of 3 x 3 thus is a matrix of three rows. A linear layer's weight is
-    (in, out) there, which changes nothing.
+    A 3 x 3 convolution is thus a matrix with three rows, as kernels are (height, width, in, out)
+    in JAX. A linear layer's weight is (in, out) there, which makes no difference.
     """
     if momentum.ndim == 2:
         return direction_out_by_rest(momentum)
@@ -92,10 +92,10 @@ def direction_height_by_rest(momentum: Tensor) -> Tensor:
 
 
 def muon_torch(model: nn.Module, num_steps: int) -> Built:
-    """The PyTorch submission: .4231 of AlgoPerf's score on A100s, the same again .3827.
+    """The PyTorch submission: AlgoPerf scores of .4231 and, repeated, .3827 on A100s.
 
     Deviations: no label smoothing of .1 and the workload's own dropout instead of .1; the
-    iteration's precision; embeddings are found by their modules and not by their names alone.
+    iteration's precision; embeddings are recognized by their modules, not by their names alone.
     """
     matrices, rest = matrices_and_rest(model)
     optimizer = MultiOptimizer(
@@ -111,11 +111,11 @@ def muon_torch(model: nn.Module, num_steps: int) -> Built:
 
 
 def muon_jax(model: nn.Module, num_steps: int) -> Built:
-    """The JAX submission: .2845 of AlgoPerf's score on A100s.
+    """The JAX submission: AlgoPerf score .2845 on A100s.
 
-    Deviations: the workload's own dropout instead of none; embeddings are found by their
-    modules, and what only has "embed" in its name in JAX, as a Vision Transformer's first
-    convolution, is a kernel like others.
+    Deviations: the workload's own dropout instead of none; embeddings are recognized by their
+    modules. A parameter that has "embed" in its JAX name only, such as a Vision Transformer's
+    first convolution, is a kernel like others.
     """
     lr = 0.0001357495179
     matrices, rest = matrices_and_rest(model)
@@ -142,7 +142,7 @@ def muon_jax(model: nn.Module, num_steps: int) -> Built:
 
 
 def matrices_and_rest(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """The trained parameters of two dimensions or more but embeddings, and all others."""
+    """Trained parameters of two or more dimensions that are not embeddings, and all others."""
     lookups = {
         id(module.weight)
         for module in model.modules()

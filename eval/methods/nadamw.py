@@ -1,7 +1,7 @@
-"""NAdamW, AlgoPerf's baseline, at the points of its submissions.
+"""NAdamW, AlgoPerf's baseline, with the settings of its submissions.
 
-Four of these were written as methods of their own, with options that their best points leave
-where NAdamW has them. Sources: mlcommons/submissions_algorithms, branch a100_scoring.
+Four of the submissions are methods with further options, which their best points leave as in
+NAdamW. Sources: mlcommons/submissions_algorithms, branch a100_scoring.
 """
 
 from torch import nn
@@ -13,17 +13,17 @@ from .method import Built, Method
 
 
 def nadamw(model: nn.Module, num_steps: int) -> Built:
-    """AlgoPerf v0.5's self-tuning baseline: NAdamW's defaults are its calibrated point."""
+    """AlgoPerf v0.5's self-tuning baseline; NAdamW's defaults are its calibrated settings."""
     optimizer = optim.NAdamW(model.parameters())
     schedule = schedules.cosine(num_steps).with_warmup(round(0.02 * num_steps))
     return optimizer, schedules.ScheduleLR(optimizer, schedule), None
 
 
 def nadamw_pocket(model: nn.Module, num_steps: int) -> Built:
-    """The calibrated baseline of this scale: the best mean rank over the searches for targets.
+    """The baseline calibrated at this scale: the best mean rank over the searches for targets.
 
-    `eval.targets.calibration` finds it. Its schedule is longer than the searches': AlgoPerf's
-    baselines, too, decay over 4/3 of the steps that its target-setting runs decay over.
+    `eval.targets.calibration` finds it. Its schedule is 4/3 as long as in the searches, just as
+    AlgoPerf's baselines decay over 4/3 of the steps of its target-setting runs.
     """
     optimizer = optim.NAdamW(
         model.parameters(), lr=0.00351666, betas=(0.878879, 0.982709), weight_decay=0.0112289
@@ -32,9 +32,9 @@ def nadamw_pocket(model: nn.Module, num_steps: int) -> Built:
 
 
 def nadamw_v05(model: nn.Module, num_steps: int) -> Built:
-    """The point of `nadamw` over AlgoPerf's step_hint.
+    """The settings of `nadamw` with a schedule over AlgoPerf's step_hint.
 
-    previous_leaderboards/algoperf_v05/submissions/self_tuning/baseline: .8194 of v0.5's score;
+    previous_leaderboards/algoperf_v05/submissions/self_tuning/baseline: v0.5 score .8194;
     submissions/self_tuning/nadamw_baselinev05: .4506 on A100s. No deviations.
     """
     optimizer = optim.NAdamW(model.parameters())
@@ -72,8 +72,8 @@ def nadamw_resnet(model: nn.Module, num_steps: int) -> Built:
 def generalized_adam(model: nn.Module, num_steps: int) -> Built:
     """The fourth of the five points of AlgoPerf v0.5's external submission generalized_adam.
 
-    All five scored .6383; this one alone reached most targets in the published logs. The method
-    can leave out Adam's denominator or its Nesterov momentum; this point does not.
+    Together the five scored .6383; this one by itself reached the most targets in the published
+    logs. The method can leave out Adam's denominator or Nesterov momentum; this point does not.
     Deviations: no label smoothing of .1; the workload's own dropout instead of .1.
     """
     optimizer = optim.NAdamW(
@@ -88,8 +88,8 @@ def generalized_adam(model: nn.Module, num_steps: int) -> Built:
 def nadamp(model: nn.Module, num_steps: int) -> Built:
     """The second of the five points of AlgoPerf v0.5's external submission nadamp.
 
-    All five scored .5909; this one alone reached most targets in the published logs. The method
-    can take another root of the second moment than the square root; this point does not.
+    Together the five scored .5909; this one by itself reached the most targets in the published
+    logs. The method allows other roots of the second moment; this point uses the square root.
     Deviations: no label smoothing of .2; the workload's own dropout instead of .1.
     """
     optimizer = optim.NAdamW(
@@ -104,8 +104,8 @@ def nadamp(model: nn.Module, num_steps: int) -> Built:
 def cyclic_lr(model: nn.Module, num_steps: int) -> Built:
     """The second of the five points of AlgoPerf v0.5's external submission cyclic_lr.
 
-    All five scored .6301; this one alone reached most targets in the published logs. Its cosine
-    has one cycle; two of the others have two.
+    Together the five scored .6301; this one by itself reached the most targets in the published
+    logs. Its cosine has one cycle; two of the other points have two.
     Deviations: the learning rate ends at 0 and not at 1e-10; the workload's own dropout instead
     of none.
     """

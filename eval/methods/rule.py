@@ -1,4 +1,4 @@
-"""An update rule for one parameter at a time, as the methods of this package are written."""
+"""The base class of this package's update rules, which handle one parameter at a time."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
@@ -13,21 +13,21 @@ Group = dict[str, Any]
 
 
 class Rule(Optimizer):
-    """An update rule: the state of a parameter, and what a step does to it.
+    """An update rule: the state of a parameter, and its update in a step.
 
-    Only where neither torch nor selftune.optim has the published rule: these are slow, plain and
-    close to their sources.
+    For rules that neither torch nor selftune.optim has: slow, plain and close to their sources.
     """
 
     def __init__(self, params: Iterable[Tensor] | Iterable[dict[str, Any]], **options: Any) -> None:
         super().__init__(params, options)
 
     @abstractmethod
-    def init_state(self, p: Tensor) -> State: ...
+    def init_state(self, p: Tensor) -> State:
+        """The state of `p` before its first step."""
 
     @abstractmethod
     def update(self, p: Tensor, gradient: Tensor, state: State, group: Group) -> None:
-        """Move `p`; state["step"] is the number of this step, from 1."""
+        """Update `p` in place; state["step"] is the number of this step, from 1."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -1,6 +1,6 @@
-"""Schedule-Free AdamW and Schedule-Free Prodigy: an average in place of a schedule.
+"""Schedule-Free AdamW and Schedule-Free Prodigy: averaging in place of a schedule.
 
-Sources of what was published: mlcommons/submissions_algorithms, branch a100_scoring.
+Sources of the submissions: mlcommons/submissions_algorithms, branch a100_scoring.
 """
 
 from torch import nn
@@ -10,7 +10,7 @@ from selftune import optim, schedules
 from . import horizon
 from .method import Built, Method
 
-# The point of AlgoPerf v0.5's self-tuning winner, but for its learning rate and warm-up.
+# The settings of AlgoPerf v0.5's self-tuning winner, except its learning rate and warm-up.
 WINNER_BETAS, WINNER_WEIGHT_DECAY, WINNER_R = (0.9, 0.9955159689799007), 0.08121616522670176, 0.75
 
 
@@ -28,10 +28,7 @@ def schedule_free_adamw(model: nn.Module, num_steps: int) -> Built:
 
 
 def schedule_free_prodigy(model: nn.Module, num_steps: int) -> Built:
-    """The above with an estimated step size in place of its learning rate.
-
-    Prodigy multiplies what the warm-up lets through, so that one lasts a little longer.
-    """
+    """The settings of `schedule_free_adamw` with an estimated step size and a longer warm-up."""
     optimizer = optim.ScheduleFreeProdigy(
         model.parameters(),
         betas=WINNER_BETAS,
@@ -44,13 +41,13 @@ def schedule_free_prodigy(model: nn.Module, num_steps: int) -> Built:
 
 
 def schedule_free_v1(model: nn.Module, num_steps: int) -> Built:
-    """The submission that won v0.5: .8542 of its score, .4669 on A100s.
+    """The submission that won v0.5: score .8542 there, .4669 on A100s.
 
     previous_leaderboards/algoperf_v05/submissions/self_tuning/schedule_free_adamw.
     Deviations: no label smoothing of .2; the workload's own dropout instead of .1; the second
-    moment is kept in the parameters' precision and not in bfloat16; no return to the first
-    weights with half the learning rate where evaluations show no progress, which a method cannot
-    see; batch sizes; BatchNorm statistics belong to the evaluated weights.
+    moment is kept in the parameters' precision and not in bfloat16; no restart from the initial
+    weights with half the learning rate if evaluations show no progress, as methods do not see
+    evaluations; batch sizes; BatchNorm statistics are those of the evaluation weights.
     """
     optimizer = optim.ScheduleFreeAdamW(
         model.parameters(),
@@ -65,10 +62,10 @@ def schedule_free_v1(model: nn.Module, num_steps: int) -> Built:
 
 
 def schedule_free_v2(model: nn.Module, num_steps: int) -> Built:
-    """The second version: .5679 of AlgoPerf's score on A100s.
+    """The second version of the winner: AlgoPerf score .5679 on A100s.
 
-    submissions/self_tuning/schedule_free_adamw_v2: weight decay at y, all averaging weights from
-    the learning rate alone, BatchNorm statistics as here.
+    submissions/self_tuning/schedule_free_adamw_v2: weight decay at y, averaging weights that
+    depend on the learning rate alone, BatchNorm statistics as here.
     Deviations: no label smoothing of .2; batch sizes.
     """
     optimizer = optim.ScheduleFreeAdamW(

@@ -18,12 +18,12 @@ from .method import Built, Method
 class ScheduleFreeProdigyV05(Optimizer):
     """`selftune.optim.ScheduleFreeProdigy` with two faults of the submission.
 
-    - Its step computes two gradients: at x, which it throws away, and at y. A call of `step` is
-      one gradient here, so that only every second call moves the weights.
-    - The second moment, s and the first weights are in bfloat16. There s hardly forgets: most of
-      its entries times sqrt(beta2) are rounded to themselves.
+    - Its step computes two gradients: one at x, which it discards, and one at y. Here each call
+      of `step` has one gradient, so that only every second call updates the weights.
+    - The second moment, s and the initial weights are in bfloat16. There s hardly decays: most
+      of its entries, multiplied by sqrt(beta2), round to themselves.
 
-    Parameters are at x before every first call, at y before every second one. All in one group.
+    The parameters are at x before odd calls and at y before even ones. There is one group only.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class ScheduleFreeProdigyV05(Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        for state in self.state.values():  # torch has made all of them the parameters' type
+        for state in self.state.values():  # torch has cast them to the type of the parameters
             for name in ("p0", "exp_avg_sq", "s"):
                 state[name] = state[name].to(torch.bfloat16)
 
@@ -99,7 +99,7 @@ class ScheduleFreeProdigyV05(Optimizer):
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
-        """Inside, the parameters are at x; no step may be taken there."""
+        """A context in which the parameters are at x; no step may be taken in it."""
         (group,) = self.param_groups
         if not group["at_y"]:
             yield
@@ -119,9 +119,9 @@ class ScheduleFreeProdigyV05(Optimizer):
 def schedule_free_prodigy_v05(model: nn.Module, num_steps: int) -> Built:
     """mlcommons/submissions_algorithms, previous_leaderboards/algoperf_v05, schedule_free_prodigy.
 
-    Its five points differ in weight decay and together scored 0 in the external ruleset; .003
-    alone reached most targets in the published logs.
-    Deviations: no label smoothing of .2; BatchNorm statistics belong to the evaluated weights.
+    Its five points differ in weight decay and together scored 0 in the external ruleset; .003 by
+    itself reached the most targets in the published logs.
+    Deviations: no label smoothing of .2; BatchNorm statistics of the evaluation weights.
     """
     optimizer = ScheduleFreeProdigyV05(
         (p for p in model.parameters() if p.requires_grad),
@@ -130,7 +130,7 @@ def schedule_free_prodigy_v05(model: nn.Module, num_steps: int) -> Built:
         r=0.75,
         d0=1e-6,
     )
-    warmup = 2 * round(0.075 * horizon.algoperf_steps(num_steps))  # calls, two to an update
+    warmup = 2 * round(0.075 * horizon.algoperf_steps(num_steps))  # calls, two per update
     schedule = schedules.constant(2 * horizon.algoperf_steps(num_steps)).with_warmup(warmup)
     return optimizer, schedules.ScheduleLR(optimizer, schedule), optimizer.evaluation_weights
 

@@ -1,10 +1,10 @@
-"""Distributed Shampoo and CASPR: full matrices over the dimensions of a parameter.
+"""Distributed Shampoo and CASPR: a full preconditioning matrix for each dimension of a parameter.
 
-Both take Adam's step length, per block or per parameter, and another direction ("grafting").
-Sources: mlcommons/submissions_algorithms, previous_leaderboards/algoperf_v05/submissions/
-external_tuning, shampoo_submission and caspr_adaptive. Both have five points, as the external
-ruleset allows; here is the one that alone reached most targets in the published logs, which is
-the same for both.
+Both take the length of NAdam's step, per block or per parameter, in a direction of their own
+("grafting"). Sources: mlcommons/submissions_algorithms, previous_leaderboards/algoperf_v05/
+submissions/external_tuning, shampoo_submission and caspr_adaptive. Both have five points, as the
+external ruleset allows. The one used here by itself reached the most targets in the published
+logs; its learning rate, betas and weight decay are the same for both.
 """
 
 from collections.abc import Sequence
@@ -26,14 +26,14 @@ BLOCK_SIZE = 1024
 
 
 class Shampoo(Rule):
-    """NAdam's step length in the direction m x_1 L_1^(-1/2k) ... x_k L_k^(-1/2k), per block.
+    """Steps of NAdam's length along m x_1 L_1^(-1/2k) ... x_k L_k^(-1/2k), for each block.
 
     Gupta et al., Shampoo, 2018, Algorithm 2. https://arxiv.org/abs/1802.09568
     Shi et al., Distributed Shampoo, 2023. https://arxiv.org/abs/2309.06497
 
-    Dimensions are merged while their product is at most `block_size`, what is longer is cut into
-    blocks. L_i averages gradients times themselves over all dimensions but i. Roots are computed
-    every `period` steps; before the first time NAdam steps alone.
+    Dimensions are merged while their product is at most `block_size`; longer ones are cut into
+    blocks. L_i averages the gradient times itself, summed over all dimensions but i. Roots are
+    computed every `period` steps; until the first time, steps are NAdam's.
     """
 
     def init_state(self, p: Tensor) -> State:
@@ -70,13 +70,14 @@ class Shampoo(Rule):
 
 
 class Caspr(Rule):
-    """NAdam's step length in the direction L^(-1/2) m R^(-1/2) of a matrix m (in, out).
+    """Steps of NAdam's length along L^(-1/2) m R^(-1/2) for a matrix m (in, out).
 
     Duvvuri et al., Combining Axes Preconditioners through Kronecker Approximation, 2024, in the
     adaptive form of the submission: L averages g g^T, and R averages h^T h / rows, where h is
-    L^(-1/2) g. When L^(-1/2) has been renewed, R is scaled by how much of the old L it leaves.
+    L^(-1/2) g. After L^(-1/2) is recomputed, R is multiplied by trace(L^(-1/2) K L^(-1/2)) / rows,
+    where K is the L of the previous time.
 
-    Roots are computed every 20 steps, and used from the 102nd step. Vectors step as in NAdam.
+    Roots are computed every 20 steps and used from step 102 on. Steps of vectors are NAdam's.
     """
 
     START, PERIOD, RIDGE = 101, 20, 1e-6
@@ -133,7 +134,7 @@ class Caspr(Rule):
 
 
 def nadam(gradient: Tensor, state: State, group: Group) -> tuple[Tensor, Tensor]:
-    """NAdam's momentum with its bias corrected, and NAdam's direction."""
+    """NAdam's bias-corrected momentum and NAdam's direction, both of the gradient's shape."""
     (beta1, beta2), step = group["betas"], state["step"]
     m = state["exp_avg"].lerp_(gradient, 1 - beta1)
     v = state["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
@@ -142,7 +143,7 @@ def nadam(gradient: Tensor, state: State, group: Group) -> tuple[Tensor, Tensor]
 
 
 def merged(tensor: Tensor, size: int) -> Tensor:
-    """Without dimensions of 1, and with neighbours merged while their product is at most `size`."""
+    """`tensor` without dimensions of 1, neighbours merged while their product is at most `size`."""
     lengths: list[int] = []
     for length in tensor.shape:
         if length == 1:
@@ -155,7 +156,7 @@ def merged(tensor: Tensor, size: int) -> Tensor:
 
 
 def blocks(tensor: Tensor, size: int) -> Sequence[Tensor]:
-    """Views of the pieces of at most `size` along every dimension."""
+    """Views of blocks that are at most `size` long in every dimension."""
     pieces: Sequence[Tensor] = [tensor]
     for axis in range(tensor.ndim):
         pieces = [part for piece in pieces for part in piece.split(size, axis)]
@@ -163,17 +164,17 @@ def blocks(tensor: Tensor, size: int) -> Sequence[Tensor]:
 
 
 def inverse_root(matrix: Tensor, root: int, ridge: float | Tensor) -> Tensor:
-    """(matrix + ridge)^(-1/root), of a symmetric matrix that only rounding makes indefinite."""
+    """(matrix + ridge I)^(-1/root) of a symmetric matrix, positive semidefinite up to rounding."""
     values, vectors = torch.linalg.eigh(matrix)
     values = values - values.min().clamp(max=0) + ridge
     return vectors * values ** (-1 / root) @ vectors.T
 
 
 def shampoo(model: nn.Module, num_steps: int) -> Built:
-    """Distributed Shampoo, the fifth of its five points: together .7784 of v0.5's score.
+    """Distributed Shampoo, the fifth of its five points, which together scored .7784 in v0.5.
 
-    Deviations: no label smoothing of .1; the workload's own dropout instead of none. A root
-    every 100 steps means some twenty in a run here and hundreds there.
+    Deviations: no label smoothing of .1; the workload's own dropout instead of none. With roots
+    every 100 steps, a run computes them some twenty times here and hundreds of times there.
     """
     optimizer = Shampoo(
         model.parameters(),
@@ -187,13 +188,12 @@ def shampoo(model: nn.Module, num_steps: int) -> Built:
 
 
 def caspr(model: nn.Module, num_steps: int) -> Built:
-    """CASPR, the first of its five points: together .4722 of v0.5's score.
+    """CASPR, the first of its five points, which together scored .4722 in v0.5.
 
-    Its cosine ends at .536 of the steps; from where one over all steps would be by then another
-    falls until .75, and a third until the end.
+    The learning rate falls in three cosines to zero, see `nested_cosines`.
     Deviations: no label smoothing of .1; the workload's own dropout instead of none; roots are
-    computed by eigenvalues and not by Newton's iteration, whose failures keep the old root;
-    embeddings are (in, out) the other way round.
+    computed from eigenvalues and not by Newton's iteration, which keeps the old root if it fails;
+    the matrix of an embedding is transposed, (out, in).
     """
     optimizer = Caspr(model.parameters(), lr=LR, betas=BETAS, weight_decay=WEIGHT_DECAY)
     steps = horizon.algoperf_steps(num_steps)
@@ -202,7 +202,11 @@ def caspr(model: nn.Module, num_steps: int) -> Built:
 
 
 def nested_cosines(steps: int, warmup: float) -> list[float]:
-    """Three cosines to zero; the later two begin where one over all steps would be."""
+    """Factors of the learning rate, one per step: three cosines to zero after a warm-up.
+
+    They end at .536, .75 and 1 of the steps. The second and the third start from the value that a
+    single cosine over all steps would have there.
+    """
     first, second = 0.53571619898 * steps, 0.75 * steps
 
     def fall(step: float, start: float, end: float) -> float:

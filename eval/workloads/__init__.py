@@ -1,4 +1,4 @@
-"""All workloads by name, and the suites that they make up."""
+"""All workloads by name, and the suites that contain them."""
 
 from ..workload import Workload
 from .adapter_lora import WORKLOAD as ADAPTER_LORA

@@ -1,4 +1,4 @@
-"""Telling clothes, shoes and bags apart: the data, loss and metric of both image workloads."""
+"""Classification of Fashion-MNIST images: data, loss and metric that several workloads share."""
 
 from collections.abc import Iterator
 
@@ -13,12 +13,15 @@ from ..workload import Arrays, Batch, Metric, Splits
 METRIC = Metric("accuracy", higher_is_better=True)
 NUM_CLASSES = 10
 SIZE = 28  # pixels
-SHIFT = 2  # pixels: how far a random crop may be off the middle
+SHIFT = 2  # pixels: largest offset of a random crop from the centre
 EVALUATION_BATCH = 250
 
 
 def load() -> Splits:
-    """images (images, 1, SIZE, SIZE), standardised as the training images; labels (images,)."""
+    """images (images, 1, SIZE, SIZE); labels (images,).
+
+    Pixels are standardised with the mean and deviation of the training images.
+    """
     arrays = {name: torch.from_numpy(array) for name, array in read("fashion").items()}
     trained_on = arrays["train_images"].double()
     mean, std = trained_on.mean(), trained_on.std()
@@ -34,7 +37,7 @@ def load() -> Splits:
 
 
 def training_batches(train: Arrays, batch_size: int, generator: Generator) -> Iterator[Batch]:
-    """(images, labels), every image shifted and mirrored at random."""
+    """(images, labels); every image is shifted and mirrored at random."""
     images, labels = train["images"], train["labels"]
     black = float(images.min())
     padded = F.pad(images, (SHIFT, SHIFT, SHIFT, SHIFT), value=black)
@@ -52,13 +55,13 @@ def training_batches(train: Arrays, batch_size: int, generator: Generator) -> It
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Cross entropy; the targets are classes or probabilities of classes."""
+    """Mean cross-entropy; targets are classes (batch,) or probabilities (batch, NUM_CLASSES)."""
     images, targets = batch
     return F.cross_entropy(model(images), targets)
 
 
 def evaluate(model: nn.Module, split: Arrays) -> float:
-    """Share of images whose class is the likeliest one."""
+    """Accuracy: the share of images whose most likely class is right."""
     batches = zip(
         split["images"].split(EVALUATION_BATCH),
         split["labels"].split(EVALUATION_BATCH),

@@ -1,4 +1,4 @@
-"""The rows of a data set in random batches."""
+"""Random batches of the rows of a data set."""
 
 from collections.abc import Iterator
 
@@ -9,10 +9,10 @@ from ..workload import Batch
 
 
 def shuffled(columns: tuple[Tensor, ...], batch_size: int, generator: Generator) -> Iterator[Batch]:
-    """Endless batches of rows, every epoch in a new order.
+    """Endless batches of rows; every epoch has a new random order.
 
-    columns: tensors whose first dimension is the rows. What fills no batch at the end of an
-    epoch is left out of it.
+    columns: tensors whose first dimension is the rows. Rows that do not fill a batch at the end
+    of an epoch are left out of that epoch.
     """
     num_rows, device = len(columns[0]), columns[0].device
     while True:

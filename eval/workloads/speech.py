@@ -1,4 +1,4 @@
-"""Reading phones off a voice: the data, loss and metric that both speech workloads share."""
+"""Phone recognition: the data, loss and metric that both speech workloads share."""
 
 from collections.abc import Iterator
 
@@ -17,17 +17,17 @@ NUM_MELS = 32
 NUM_CLASSES = 51  # 50 phones and the blank
 BLANK = 0
 
-LENGTH_NOISE = 15  # frames: added to the lengths by which segments are put into batches
-MEL_STRIPES, WIDEST_MEL_STRIPE = 2, 4  # SpecAugment, mels
-TIME_STRIPES, WIDEST_TIME_STRIPE = 2, 0.05  # SpecAugment, share of the segment
+LENGTH_NOISE = 15  # frames: largest random number added to lengths when sorting into batches
+MEL_STRIPES, WIDEST_MEL_STRIPE = 2, 4  # SpecAugment: number, and width in mels
+TIME_STRIPES, WIDEST_TIME_STRIPE = 2, 0.05  # SpecAugment: number, and width as share of a segment
 EVALUATION_BATCH = 64
 
 
 def load() -> Splits:
-    """Standardised log-mels, padded with zeros (the mean), and phones, padded with blanks.
+    """Standardised log-mel frames, padded with 0 (the mean), and phones, padded with BLANK.
 
     frames (segments, time, mels), frame_counts (segments,), phones (segments, longest),
-    phone_counts (segments,); segments from the shortest to the longest.
+    phone_counts (segments,). Segments are sorted from the shortest to the longest.
     """
     arrays = read("speech")
     frame_counts, phone_counts, phones = (
@@ -54,12 +54,12 @@ def load() -> Splits:
 
 
 def _padded(rows: Tensor, counts: Tensor) -> Tensor:
-    """(all rows, ...) -> (segments, longest, ...), zero beyond each count."""
+    """The segments (segments, longest, ...), padded with 0. rows: (all rows, ...)."""
     return pad_sequence(list(rows.split(counts.tolist())), batch_first=True)
 
 
 def training_batches(train: Arrays, batch_size: int, generator: Generator) -> Iterator[Batch]:
-    """(frames, frame_counts, phones, phone_counts), of segments about equally long."""
+    """(frames, frame_counts, phones, phone_counts) of segments of similar length."""
     lengths = train["frame_counts"].cpu()
     num_batches = len(lengths) // batch_size
     while True:
@@ -73,7 +73,7 @@ def training_batches(train: Arrays, batch_size: int, generator: Generator) -> It
 
 
 def _cropped(split: Arrays, members: Tensor) -> Batch:
-    """Some segments, padded to the longest of them."""
+    """The segments of `members`, padded to the longest of them."""
     frames, frame_counts, phones, phone_counts = (
         split[name][members.to(split[name].device)]
         for name in ("frames", "frame_counts", "phones", "phone_counts")
@@ -83,7 +83,7 @@ def _cropped(split: Arrays, members: Tensor) -> Batch:
 
 
 def spec_augment(frames: Tensor, frame_counts: Tensor, generator: Generator) -> Tensor:
-    """Zero (the mean) in random stripes of time and of mels.
+    """The frames with random stripes of time and of mels set to 0, the mean.
 
     Park et al., SpecAugment, 2019. https://arxiv.org/abs/1904.08779
     """
@@ -101,7 +101,10 @@ def spec_augment(frames: Tensor, frame_counts: Tensor, generator: Generator) -> 
 def _stripes(
     number: int, widest: Tensor, counts: Tensor, length: int, generator: Generator
 ) -> Tensor:
-    """Where `number` stripes of 0 to `widest` places lie within each row's first `counts`."""
+    """(batch, length): True in `number` random stripes of each row.
+
+    A stripe is 0 to `widest` wide and lies within the first `counts` positions of its row.
+    """
     shape = (len(counts), number)
     width = (torch.rand(shape, generator=generator) * (widest + 1)).floor()
     start = (torch.rand(shape, generator=generator) * (counts - width + 1)).floor()
@@ -111,7 +114,7 @@ def _stripes(
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
-    """CTC negative log likelihood per phone: the sum over the batch by its number of phones."""
+    """CTC negative log-likelihood per phone: the batch's sum divided by its number of phones."""
     frames, frame_counts, phones, phone_counts = batch
     logits, counts = model(frames, frame_counts)  # (batch, time, classes), (batch,)
     log_probs = rearrange(logits.log_softmax(-1), "batch time classes -> time batch classes")
@@ -122,8 +125,8 @@ def loss(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def evaluate(model: nn.Module, split: Arrays) -> float:
-    """Insertions, deletions and substitutions of greedy decoding per phone of the reference."""
-    from rapidfuzz.distance import Levenshtein  # here, to keep the command's start short
+    """Phone error rate of greedy decoding: insertions, deletions and substitutions per phone."""
+    from rapidfuzz.distance import Levenshtein  # imported here to start commands faster
 
     errors = 0
     for members in torch.arange(len(split["frame_counts"])).split(EVALUATION_BATCH):
@@ -136,7 +139,7 @@ def evaluate(model: nn.Module, split: Arrays) -> float:
 
 
 def greedy_decode(logits: Tensor, counts: Tensor) -> list[list[int]]:
-    """The likeliest class of every frame, repetitions merged, blanks removed."""
+    """The most likely class of every frame, with repetitions merged and blanks removed."""
     best = logits.argmax(-1)  # (batch, time)
     best = best.where(frame_mask(counts, best.shape[1]), BLANK)
     previous = F.pad(best, (1, 0), value=BLANK)[:, :-1]
@@ -145,5 +148,5 @@ def greedy_decode(logits: Tensor, counts: Tensor) -> list[list[int]]:
 
 
 def frame_mask(counts: Tensor, length: int) -> Tensor:
-    """True at frames, False at padding: (batch, length)."""
+    """(batch, length): True for frames, False for padding."""
     return torch.arange(length, device=counts.device) < rearrange(counts, "batch -> batch 1")

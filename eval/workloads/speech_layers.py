@@ -1,4 +1,4 @@
-"""Shared by both speech models: their first layers, and statistics without padding."""
+"""Parts of both speech models: their first layers, and BatchNorm that ignores padding."""
 
 import torch
 from einops import rearrange
@@ -10,8 +10,8 @@ from .speech import NUM_MELS, frame_mask
 class Subsampling(nn.Module):
     """Two convolutions over time and mels: half as many frames, a quarter of the mels.
 
-    Returns (batch, time, width), zero at padding, and the new counts. AlgoPerf halves time
-    twice, from 100 frames per second; this data begins at 50, and both end at 25.
+    Returns (batch, time, width), zero at padding, and the new frame counts. AlgoPerf halves time
+    twice, from 100 frames per second; this data starts at 50 frames. Both end at 25.
     """
 
     def __init__(self, width: int, channels: int, dropout: float) -> None:
@@ -33,12 +33,12 @@ class Subsampling(nn.Module):
 
 
 def on_frames(norm: nn.BatchNorm1d, x: Tensor, mask: Tensor) -> Tensor:
-    """`norm` of the frames, without the padding in its statistics; padding becomes zero."""
+    """Apply `norm` to the frames only, so that its statistics ignore padding, which becomes 0."""
     return torch.zeros_like(x).masked_scatter(mask.unsqueeze(-1), norm(x[mask]))
 
 
 def xavier(module: nn.Module) -> None:
-    """Draw the weights of one layer as AlgoPerf does; for `nn.Module.apply`."""
+    """Initialise one module as AlgoPerf does; for `nn.Module.apply`."""
     if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:

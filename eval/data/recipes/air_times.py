@@ -1,7 +1,7 @@
-"""Flights out of New York in 2013: their time in the air, with what was known before.
+"""Flights out of New York in 2013: their air time, and what was known before departure.
 
-Every column stays in the units of its source: a table as it comes, with hundredths of an inch
-beside thousands of feet.
+Every column stays in the units of its source, so that scales differ widely: precipitation is at
+most .53 inches, an airport's altitude up to 6,602 feet.
 """
 
 import io
@@ -32,20 +32,20 @@ FEATURES = (
     *("temp", "dewp", "humid", "wind_dir", "wind_speed", "precip", "pressure", "visib"),
     *("built", "engines", "seats"),
 )
-TRAIN, HELD_OUT = 36_000, 6_000  # flights; as many for validation as for the test
+TRAIN, HELD_OUT = 36_000, 6_000  # flights; HELD_OUT for validation and as many for test
 SEED = 0
 
 
 def build(sources: Path) -> dict[str, np.ndarray]:
     """features (features, flights), in the source's units; air_time (flights,), minutes.
 
-    split: 0 train, 1 validation, 2 test. Only flights of which everything is known.
+    split: 0 train, 1 validation, 2 test. Flights with missing values are left out.
     """
     flights = _joined(sources).dropna(subset=[*FEATURES, "air_time"])
     sizes = (TRAIN, HELD_OUT, HELD_OUT)
     chosen = np.random.default_rng(SEED).permutation(len(flights))[: sum(sizes)]
     split = np.repeat(np.arange(3, dtype=np.uint8), sizes)
-    order = np.argsort(chosen)  # flights of an hour share their weather: packs better
+    order = np.argsort(chosen)  # flights of an hour share their weather: compresses better
     flights = flights.iloc[chosen[order]]
     return {
         "names": np.array(FEATURES),
@@ -56,7 +56,7 @@ def build(sources: Path) -> dict[str, np.ndarray]:
 
 
 def _joined(sources: Path) -> "pd.DataFrame":
-    """Flights with the weather at their start, their aircraft and the place they fly to."""
+    """Flights with the weather at departure, their aircraft and their destination."""
     import pandas as pd
 
     def table(name: str) -> pd.DataFrame:
@@ -66,7 +66,8 @@ def _joined(sources: Path) -> "pd.DataFrame":
 
     where_and_when = ["origin", "month", "day", "hour"]
     weather = table("weather.csv").drop_duplicates(where_and_when)
-    weather = weather[weather.wind_speed < 200].drop(columns=["year", "time_hour"])  # one of 1,048
+    # One wind speed is 1,048 mph.
+    weather = weather[weather.wind_speed < 200].drop(columns=["year", "time_hour"])
     planes = table("planes.csv").rename(columns={"year": "built"}).drop(columns="speed")
     airports = table("airports.csv").rename(columns={"faa": "dest"})
     flights = table("flights.csv.zip").merge(weather, how="left", on=where_and_when)

@@ -1,4 +1,4 @@
-"""One photograph, small, whose pixels are divided into three splits."""
+"""A small photograph whose pixels are divided into three splits."""
 
 import io
 from pathlib import Path
@@ -20,12 +20,15 @@ SOURCE = Source(
 
 TOP, LEFT, SIDE = 6, 80, 288  # pixels of the original
 SHRINK = 3
-HELD_OUT = 0.125  # of the pixels for validation, and as many for the test
+HELD_OUT = 0.125  # share of the pixels for validation, and as many for test
 SEED = 0
 
 
 def build(sources: Path) -> dict[str, np.ndarray]:
-    """pixels (rows, columns, 3), red, green and blue; split (rows, columns), 0 train, 1, 2."""
+    """pixels (rows, columns, 3): red, green and blue.
+
+    split (rows, columns): 0 train, 1 validation, 2 test.
+    """
     from skimage.io import imread
 
     image = imread(io.BytesIO(in_wheel(sources / "scikit-image", "skimage/data/chelsea.png")))

@@ -1,4 +1,4 @@
-"""Handwritten digits of 8 x 8 pixels: few enough to be learned by heart."""
+"""Handwritten digits of 8 x 8 pixels, so few that a network can memorize them."""
 
 import gzip
 import io
@@ -19,12 +19,12 @@ SOURCE = Source(
     ),
 )
 
-TRAIN, VALIDATION = 200, 700  # images; the other 897 are for the test
+TRAIN, VALIDATION = 200, 700  # images; the other 897 are for test
 SEED = 0
 
 
 def build(sources: Path) -> dict[str, np.ndarray]:
-    """images (images, 8, 8), ink from 0 to 16; labels (images,), 0 to 9.
+    """images (images, 8, 8): ink from 0 to 16; labels (images,): 0 to 9.
 
     split: 0 train, 1 validation, 2 test.
     """

@@ -1,4 +1,4 @@
-"""Clothes, shoes and bags in ten classes: small grey photographs out of Fashion-MNIST."""
+"""Fashion-MNIST: small greyscale photographs of clothes, shoes and bags in ten classes."""
 
 import gzip
 from pathlib import Path
@@ -25,7 +25,7 @@ SEED = 0
 
 
 def build(sources: Path) -> dict[str, np.ndarray]:
-    """SPLIT_images (images, 28, 28), grey levels from 0; SPLIT_labels (images,), 0 to 9."""
+    """SPLIT_images (images, 28, 28): grey levels, 0 is black; SPLIT_labels (images,): 0 to 9."""
     folder = sources / "dataset-fashion-mnist"
     content = {
         name: _idx(in_deb(folder, f"{FOLDER}/{name}-ubyte.gz"))
@@ -35,7 +35,7 @@ def build(sources: Path) -> dict[str, np.ndarray]:
     images = np.concatenate([content["train-images-idx3"], content["t10k-images-idx3"]])
     labels = np.concatenate([content["train-labels-idx1"], content["t10k-labels-idx1"]])
     for_test = np.arange(len(images)) >= len(content["train-images-idx3"])
-    firsts = np.unique(images, axis=0, return_index=True)[1]  # the first of every set of equals
+    firsts = np.unique(images, axis=0, return_index=True)[1]  # one of all equal images
     order = np.random.default_rng(SEED).permutation(np.sort(firsts))
     known, unseen = order[~for_test[order]], order[for_test[order]]
     members = {
@@ -50,7 +50,7 @@ def build(sources: Path) -> dict[str, np.ndarray]:
 
 
 def _idx(content: bytes) -> np.ndarray:
-    """Unsigned bytes in a gzipped IDX file: kind and rank, the shape, the data."""
+    """The array of unsigned bytes in a gzipped IDX file: type and rank, shape, data."""
     content = gzip.decompress(content)
     kind, rank = content[2], content[3]
     assert kind == 8  # unsigned bytes
@@ -59,5 +59,5 @@ def _idx(content: bytes) -> np.ndarray:
 
 
 def _of_each_class(labels: np.ndarray, order: np.ndarray, which: slice) -> np.ndarray:
-    """The same places in the order of every class; class after class, which packs better."""
+    """The images at positions `which` of each class; sorted by class, which compresses better."""
     return np.concatenate([order[labels[order] == k][which] for k in range(NUM_CLASSES)])

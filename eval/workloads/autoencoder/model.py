@@ -1,4 +1,4 @@
-"""Deep bottleneck autoencoder."""
+"""A deep autoencoder with a bottleneck."""
 
 from itertools import pairwise
 
@@ -13,8 +13,8 @@ class Autoencoder(nn.Module):
 
     https://doi.org/10.1126/science.1127647
 
-    The encoder's layers narrow to the code, which is linear; the decoder's are its mirror image.
-    Hidden units are tanh and nothing is pretrained layer by layer.
+    The encoder's layers narrow towards the code, which is linear; the decoder mirrors them.
+    Hidden layers use tanh. There is no layer-by-layer pretraining.
     """
 
     def __init__(self, widths: tuple[int, ...] = (SIZE * SIZE, 256, 128, 64, 16)) -> None:
@@ -23,12 +23,13 @@ class Autoencoder(nn.Module):
         self.decoder = _layers(widths[::-1])
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (batch, 1, SIZE, SIZE); the same shape comes back."""
+        """images: (batch, 1, SIZE, SIZE). Returns reconstructions of the same shape."""
         code = self.encoder(images.flatten(1))  # (batch, widths[-1])
         return self.decoder(code).view_as(images)
 
 
 def _layers(widths: tuple[int, ...]) -> nn.Sequential:
+    """Linear layers of these widths with tanh between them."""
     layers: list[nn.Module] = []
     for before, width in pairwise(widths):
         linear = nn.Linear(before, width)

@@ -1,4 +1,4 @@
-"""A policy that learns from the rewards of its own actions: REINFORCE on a contextual bandit."""
+"""A policy trained with REINFORCE on a contextual bandit: it learns from its own actions."""
 
 from ...workload import Metric, Workload
 from .data import evaluate, load, loss, training_batches

@@ -1,6 +1,7 @@
-"""Pictures of clothes as contexts, their classes as arms: guessing right is worth 1, else 0.
+"""A contextual bandit made of Fashion-MNIST: images are the contexts, classes are the arms.
 
-The learner is told the reward of the one arm that it pulled, and no class.
+The arm of the image's class has reward 1, all others 0. The learner sees only the reward of the
+arm that it pulled, not the class.
 """
 
 from collections.abc import Iterator
@@ -12,13 +13,13 @@ from torch.nn import functional as F
 from ...workload import Arrays, Batch, Splits
 from .. import images
 
-POOLED = 2  # pixels a side that are averaged into one
+POOLED = 2  # pixels: side of the blocks that are averaged into one input
 NUM_INPUTS = (images.SIZE // POOLED) ** 2
 NUM_ARMS = images.NUM_CLASSES
 
 
 def load() -> Splits:
-    """contexts (contexts, NUM_INPUTS); best (contexts,), the arm with the reward."""
+    """contexts (contexts, NUM_INPUTS); best (contexts,): the arm with reward 1."""
     splits = images.load()
 
     def split(arrays: Arrays) -> Arrays:
@@ -29,7 +30,7 @@ def load() -> Splits:
 
 
 def training_batches(train: Arrays, batch_size: int, generator: Generator) -> Iterator[Batch]:
-    """(contexts, best, gumbels): the last are the random numbers that choose the actions."""
+    """(contexts, best, gumbels); gumbels (batch, NUM_ARMS) is the noise that samples actions."""
     contexts, best = train["contexts"], train["best"]
     while True:
         order = torch.randperm(len(best), generator=generator)
@@ -40,11 +41,11 @@ def training_batches(train: Arrays, batch_size: int, generator: Generator) -> It
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
-    """The surrogate whose gradient is minus REINFORCE's estimate of the reward's gradient.
+    """A surrogate loss; its gradient is minus REINFORCE's estimate of the reward's gradient.
 
     Williams, Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement
     Learning, 1992. The baseline of each context is the mean reward of the others in the batch.
-    Adding Gumbel noise to the logits and taking the largest draws from the softmax.
+    The argmax of logits plus Gumbel noise is a sample from their softmax.
     """
     contexts, best, gumbels = batch
     logits = model(contexts)  # (batch, arms)
@@ -56,6 +57,6 @@ def loss(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def evaluate(model: nn.Module, split: Arrays) -> float:
-    """The reward to be expected of the policy: its mean probability of the best arm."""
+    """The policy's expected reward: its mean probability of the best arm."""
     probabilities = model(split["contexts"]).softmax(-1)
     return probabilities.gather(1, split["best"][:, None]).mean().item()

@@ -1,4 +1,4 @@
-"""A perceptron whose softmax is the policy."""
+"""A multilayer perceptron whose softmax is the policy."""
 
 from torch import nn
 
@@ -8,7 +8,7 @@ WIDTH = 128
 
 
 def policy() -> nn.Module:
-    """(contexts, NUM_INPUTS) -> (contexts, NUM_ARMS), logits."""
+    """A module that maps contexts (contexts, NUM_INPUTS) to logits (contexts, NUM_ARMS)."""
     return nn.Sequential(
         nn.Linear(NUM_INPUTS, WIDTH),
         nn.ReLU(),

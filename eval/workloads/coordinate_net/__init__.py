@@ -1,4 +1,4 @@
-"""A picture as a function of its coordinates: full batch, and details that come last."""
+"""A network that maps pixel coordinates to the colours of a photograph, trained full batch."""
 
 from ...workload import Metric, Workload
 from .data import evaluate, load, loss, training_batches

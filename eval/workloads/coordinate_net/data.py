@@ -1,4 +1,4 @@
-"""Half of the pixels of a photograph to learn from; a quarter each to judge by and to report."""
+"""Pixels of a photograph: three quarters for training, an eighth each for validation and test."""
 
 from collections.abc import Iterator
 
@@ -9,11 +9,11 @@ from torch.nn.functional import mse_loss
 from ...data import read
 from ...workload import Arrays, Batch, Splits
 
-RANGE = 2.0  # of the colours: from -1 to 1
+RANGE = 2.0  # of the colours, which lie between -1 and 1
 
 
 def load() -> Splits:
-    """places (pixels, 2), row and column from -1 to 1; colours (pixels, 3), from -1 to 1."""
+    """places (pixels, 2): row and column from -1 to 1; colours (pixels, 3): from -1 to 1."""
     arrays = {name: torch.from_numpy(array) for name, array in read("cat").items()}
     rows, columns = arrays["split"].shape
     axes = torch.linspace(-1, 1, rows), torch.linspace(-1, 1, columns)
@@ -28,7 +28,7 @@ def load() -> Splits:
 
 
 def training_batches(train: Arrays, batch_size: int, generator: Generator) -> Iterator[Batch]:
-    """(places, colours), the same in every batch: all of them."""
+    """(places, colours); every batch holds all training pixels."""
     places, colours = train["places"], train["colours"]
     assert batch_size == len(places), (batch_size, len(places))
     while True:
@@ -36,11 +36,12 @@ def training_batches(train: Arrays, batch_size: int, generator: Generator) -> It
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
+    """Mean squared error of the colours."""
     places, colours = batch
     return mse_loss(model(places), colours)
 
 
 def evaluate(model: nn.Module, split: Arrays) -> float:
-    """The peak signal-to-noise ratio, in decibels."""
+    """Peak signal-to-noise ratio (PSNR) in decibels."""
     error = loss(model, (split["places"], split["colours"]))
     return 10 * (RANGE**2 / error).log10().item()

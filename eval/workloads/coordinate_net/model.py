@@ -1,4 +1,4 @@
-"""A perceptron with sines for nonlinearities.
+"""A multilayer perceptron with sine activations (SIREN).
 
 Sitzmann et al., Implicit Neural Representations with Periodic Activation Functions, 2020.
 https://arxiv.org/abs/2006.09661
@@ -9,18 +9,18 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-# omega_0. The paper takes 30, for pictures with several times as many pixels a side.
+# omega_0. The paper uses 30, for images with several times as many pixels per side.
 FREQUENCY = 15.0
 WIDTHS = (2, 48, 48, 48, 3)
 
 
 class Siren(nn.Module):
-    """(pixels, 2) -> (pixels, 3); the last layer is linear."""
+    """Maps coordinates (pixels, 2) to colours (pixels, 3); the last layer is linear."""
 
     def __init__(self):
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(*widths) for widths in pairwise(WIDTHS))
-        # Section 3.2: so the inputs of all sines but the first have variance 1.
+        # Section 3.2: with these bounds, the input of every sine but the first has variance 1.
         for index, layer in enumerate(self.layers):
             inputs = WIDTHS[index]
             bound = 1 / inputs if index == 0 else (6 / inputs) ** 0.5 / FREQUENCY

@@ -1,4 +1,4 @@
-"""AlgoPerf's criteo1tb at pocket scale: yes or no, from counts and long-tailed ids."""
+"""AlgoPerf's criteo1tb at pocket scale: binary classification from numbers and long-tailed ids."""
 
 from ...workload import Metric, Workload
 from .data import evaluate, load, loss, training_batches

@@ -1,4 +1,4 @@
-"""Numbers through a perceptron, ids through embeddings, and the dot product of every pair.
+"""DLRM: a perceptron for the numbers, embeddings for the ids, and the dot products of all pairs.
 
 Naumov et al., Deep Learning Recommendation Model for Personalization and Recommendation Systems,
 2019. https://arxiv.org/abs/1906.00091
@@ -14,7 +14,7 @@ from .data import NUM_NUMBERS, VOCABULARY
 
 
 class DLRM(nn.Module):
-    """One table holds the embeddings of all columns, one after the other, as AlgoPerf's does."""
+    """One table holds the embeddings of all columns one after the other, as in AlgoPerf."""
 
     def __init__(
         self,
@@ -26,12 +26,13 @@ class DLRM(nn.Module):
         self.embed = nn.Embedding(sum(VOCABULARY.values()), width)
         self.bottom = nn.Sequential(*_layers(NUM_NUMBERS, *bottom, width), nn.ReLU())
         num_vectors = 1 + len(VOCABULARY)
-        num_pairs = num_vectors * (num_vectors + 1) // 2  # each with itself, too
+        num_pairs = num_vectors * (num_vectors + 1) // 2  # including each vector with itself
         self.top = nn.Sequential(*_layers(num_pairs + width, *top, 1))
         self.register_buffer("pairs", torch.triu_indices(num_vectors, num_vectors), False)
         nn.init.uniform_(self.embed.weight, 0, self.embed.num_embeddings**-0.5)
 
     def forward(self, numbers: Tensor, ids: Tensor) -> Tensor:
+        """Logits (batch,). numbers: (batch, 13); ids: (batch, 13)."""
         dense = self.bottom(numbers)  # (batch, width)
         vectors = torch.cat([dense[:, None], self.embed(ids)], dim=1)  # (batch, vectors, width)
         dots = vectors @ vectors.mT  # (batch, vectors, vectors)

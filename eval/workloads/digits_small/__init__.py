@@ -1,4 +1,4 @@
-"""A network much larger than its 300 examples: it overfits, and is judged at its end."""
+"""A network that overfits its 200 training images; its last evaluation decides."""
 
 from ...workload import Metric, Workload
 from .data import evaluate, load, loss, training_batches

@@ -1,4 +1,4 @@
-"""300 handwritten digits to learn from, shown again and again as they are."""
+"""200 handwritten digits for training, without augmentation."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from ..shuffled import shuffled
 
 SIZE = 8  # pixels
 NUM_CLASSES = 10
-MOST_INK = 16
+MOST_INK = 16  # largest value of a pixel
 
 
 def load() -> Splits:
@@ -33,10 +33,11 @@ def training_batches(train: Arrays, batch_size: int, generator: Generator) -> It
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
+    """Mean cross-entropy."""
     images, labels = batch
     return cross_entropy(model(images), labels)
 
 
 def evaluate(model: nn.Module, split: Arrays) -> float:
-    """The mean cross entropy, which tells overconfidence from errors."""
+    """Mean cross-entropy (log loss); unlike accuracy, it grows when errors are overconfident."""
     return loss(model, (split["images"], split["labels"])).item()

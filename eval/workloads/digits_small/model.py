@@ -1,4 +1,4 @@
-"""Two convolutions and two linear layers, 100,000 parameters or more for 300 images."""
+"""Two convolutions and two linear layers: 72,000 parameters for 200 training images."""
 
 from torch import nn
 
@@ -9,7 +9,7 @@ WIDTH = 128
 
 
 def network() -> nn.Module:
-    """(images, 1, SIZE, SIZE) -> (images, NUM_CLASSES)"""
+    """A module that maps (images, 1, SIZE, SIZE) to logits (images, NUM_CLASSES)."""
     first, second = CHANNELS
     return nn.Sequential(
         nn.Conv2d(1, first, 3, padding=1),

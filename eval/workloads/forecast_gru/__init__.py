@@ -1,4 +1,4 @@
-"""The temperature of the next twelve hours, with a recurrent network."""
+"""Forecasts of the temperature in the next twelve hours with a recurrent network."""
 
 from ...workload import Metric, Workload
 from .data import evaluate, load, loss, training_batches

@@ -1,4 +1,4 @@
-"""A day of weather at an airport, and the temperature of the hours after them."""
+"""A day of weather readings at an airport, and the temperature in the twelve hours after it."""
 
 import math
 from collections.abc import Iterator
@@ -12,18 +12,18 @@ from ...data import read
 from ...workload import Arrays, Batch, Splits
 from ..shuffled import shuffled
 
-PAST = 24  # hours that are known
-FUTURE = 12  # hours to be forecast
-STRIDE = 3  # hours from one window to the next where forecasts are judged
+PAST = 24  # hours of input
+FUTURE = 12  # hours to forecast
+STRIDE = 3  # hours between the starts of validation and test windows
 EVALUATION_BATCH = 300
 
 
 def load() -> Splits:
-    """Windows that lie wholly in one split.
+    """Windows that lie wholly within one split.
 
-    past (window, PAST, input): readings standardised as those trained on, and the hour of the day
-    as sine and cosine; future (window, FUTURE): temperatures, standardised; degree: one degree
-    Fahrenheit in those units.
+    past (window, PAST, input): readings, standardised with the training mean and deviation, and
+    the hour of the day as sine and cosine; future (window, FUTURE): standardised temperatures;
+    degree: one degree Fahrenheit in standardised units.
     """
     arrays = read("weather")
     readings = torch.from_numpy(arrays["readings"])  # (airport, hour, reading)
@@ -51,12 +51,12 @@ def load() -> Splits:
 
 
 def training_batches(train: Arrays, batch_size: int, generator: Generator) -> Iterator[Batch]:
-    """(past, future), every window at most once an epoch."""
+    """(past, future); every window at most once per epoch."""
     return shuffled((train["past"], train["future"]), batch_size, generator)
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Mean absolute error of all hours, in units of the temperature's standard deviation."""
+    """Mean absolute error of all hours, in standard deviations of the temperature."""
     past, future = batch
     return F.l1_loss(model(past), future)
 

@@ -1,4 +1,4 @@
-"""Recurrent network that reads a series and forecasts."""
+"""A recurrent network that reads a day of weather and forecasts the temperature."""
 
 from torch import Tensor, nn
 
@@ -10,7 +10,7 @@ class GRU(nn.Module):
 
     https://arxiv.org/abs/1406.1078
 
-    All hours are forecast at once from the last hidden state. Weights start as PyTorch starts them.
+    All hours are forecast at once from the last hidden state. Initial weights are PyTorch's.
     """
 
     def __init__(self, num_inputs: int = 10, width: int = 48, num_layers: int = 1) -> None:
@@ -19,6 +19,6 @@ class GRU(nn.Module):
         self.output = nn.Linear(width, FUTURE)
 
     def forward(self, past: Tensor) -> Tensor:
-        """past: (window, hour, input)."""
+        """past: (window, hour, input). Returns temperatures (window, FUTURE)."""
         states, _ = self.recurrent(past)  # (window, hour, width)
-        return self.output(states[:, -1])  # (window, FUTURE)
+        return self.output(states[:, -1])

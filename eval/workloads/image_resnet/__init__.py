@@ -1,4 +1,4 @@
-"""Clothes, shoes and bags with a ResNet, for AlgoPerf's imagenet_resnet."""
+"""AlgoPerf's imagenet_resnet at pocket scale: Fashion-MNIST with a ResNet."""
 
 from ...workload import Workload
 from ..images import METRIC, evaluate, load, loss, training_batches

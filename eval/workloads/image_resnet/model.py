@@ -1,4 +1,4 @@
-"""Residual network with batch normalisation."""
+"""A residual network with batch normalisation."""
 
 from einops import reduce
 from torch import Tensor, nn
@@ -9,12 +9,13 @@ from ..initialisation import lecun_normal_
 
 
 class ResNet(nn.Module):
-    """He et al., Deep Residual Learning for Image Recognition, 2015: the blocks without bottleneck.
+    """He et al., Deep Residual Learning for Image Recognition, 2015, blocks without bottleneck.
 
     https://arxiv.org/abs/1512.03385
 
-    Every stage but the first halves the image. Each block starts as the identity, for the scale
-    of its last normalisation is zero (Goyal et al., 2017, https://arxiv.org/abs/1706.02677).
+    Every stage but the first halves the image. Each block starts as its shortcut alone, because
+    the scale of its last normalisation starts at zero (Goyal et al., 2017,
+    https://arxiv.org/abs/1706.02677).
     """
 
     def __init__(self, widths: tuple[int, ...] = (16, 32, 64), blocks_per_stage: int = 1) -> None:
@@ -35,12 +36,13 @@ class ResNet(nn.Module):
         self.apply(_initialise)
 
     def forward(self, images: Tensor) -> Tensor:
-        features = self.blocks(self.stem(images))  # (batch, width, height, width)
+        """images: (batch, 1, SIZE, SIZE). Returns logits (batch, NUM_CLASSES)."""
+        features = self.blocks(self.stem(images))  # (batch, channel, row, column)
         return self.output(reduce(features, "batch channel row column -> batch channel", "mean"))
 
 
 class Block(nn.Module):
-    """Two convolutions beside a shortcut."""
+    """Two convolutions and a shortcut around them."""
 
     def __init__(self, before: int, width: int, stride: int) -> None:
         super().__init__()
@@ -62,7 +64,7 @@ class Block(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """As AlgoPerf does."""
+    """Initialise one module as AlgoPerf does; for `nn.Module.apply`."""
     if isinstance(module, nn.Conv2d):
         lecun_normal_(module.weight)
     elif isinstance(module, nn.Linear):

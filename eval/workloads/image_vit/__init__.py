@@ -1,4 +1,4 @@
-"""Clothes, shoes and bags with a vision transformer, for AlgoPerf's imagenet_vit."""
+"""AlgoPerf's imagenet_vit at pocket scale: Fashion-MNIST with a vision transformer."""
 
 from ...workload import Workload
 from ..images import METRIC, evaluate, load, loss

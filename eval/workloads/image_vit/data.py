@@ -1,4 +1,4 @@
-"""Training images mixed in pairs."""
+"""Training batches with mixup: images mixed in pairs."""
 
 from collections.abc import Iterator
 
@@ -14,12 +14,12 @@ ALPHA = 0.2  # as in AlgoPerf
 
 
 def training_batches(train: Arrays, batch_size: int, generator: Generator) -> Iterator[Batch]:
-    """(images, probabilities of the classes), each image mixed with the next one of the batch.
+    """(images, class probabilities); each image is mixed with the one before it in the batch.
 
     Zhang et al., mixup, 2017. https://arxiv.org/abs/1710.09412
     """
     for inputs, labels in images.training_batches(train, batch_size, generator):
-        # The share is Beta(ALPHA, ALPHA) distributed, drawn through its quantile function.
+        # share ~ Beta(ALPHA, ALPHA), by its quantile function: torch's Beta takes no generator.
         uniform = torch.rand((), dtype=torch.float64, generator=generator)
         share = float(betaincinv(ALPHA, ALPHA, uniform.item()))
         targets = F.one_hot(labels, images.NUM_CLASSES).float()

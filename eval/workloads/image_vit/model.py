@@ -1,4 +1,4 @@
-"""Vision transformer."""
+"""A vision transformer."""
 
 import torch
 from einops import rearrange, reduce
@@ -14,7 +14,7 @@ class ViT(nn.Module):
 
     https://arxiv.org/abs/2205.01580
 
-    Fixed positions and the mean over patches, no class token.
+    Fixed position embeddings; the mean over patches in place of a class token.
     """
 
     positions: Tensor
@@ -43,6 +43,7 @@ class ViT(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, images: Tensor) -> Tensor:
+        """images: (batch, 1, SIZE, SIZE). Returns logits (batch, NUM_CLASSES)."""
         patches = self.patches(images)
         x = rearrange(patches, "batch width row column -> batch (row column) width")
         x = self.norm(self.blocks(x + self.positions))
@@ -51,7 +52,7 @@ class ViT(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each normalised first and added to what came in."""
+    """Attention and feed-forward layers, pre-norm, each with a residual connection."""
 
     def __init__(self, width: int, num_heads: int, expansion: int) -> None:
         super().__init__()
@@ -69,7 +70,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every place looks at every other."""
+    """Multi-head self-attention."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -93,10 +94,13 @@ def _xavier(module: nn.Module) -> None:
 
 
 def sinusoids_2d(side: int, width: int) -> Tensor:
-    """Sines and cosines of column and row, periods from 2 pi to 20,000 pi patches."""
+    """Position embeddings (side * side, width): sines and cosines of column and row.
+
+    Their periods range from 2 pi to 20,000 pi patches.
+    """
     frequency = 1e4 ** -torch.linspace(0, 1, width // 4)
     angle = torch.arange(side).unsqueeze(1) * frequency  # (side, width / 4)
     waves = torch.cat([angle.sin(), angle.cos()], dim=1)  # (side, width / 2)
-    across = waves.expand(side, side, -1)  # [row, column]: of the column
+    across = waves.expand(side, side, -1)  # [row, column]: the waves of the column
     down = rearrange(across, "row column wave -> column row wave")
     return rearrange(torch.cat([across, down], dim=-1), "row column wave -> (row column) wave")

@@ -1,4 +1,4 @@
-"""A perceptron with BatchNorm on a standardised table: which airline flies?"""
+"""A perceptron with BatchNorm predicts the airline of a flight from a standardised table."""
 
 from ...workload import Metric, Workload
 from .data import evaluate, load, loss, training_batches

@@ -1,6 +1,6 @@
-"""Flights as standardised numbers, labelled with the airline, in random batches.
+"""Flights as standardised numbers, labelled with the airline.
 
-What names the airline outright (flight number, tail number) is not among the inputs.
+Inputs that give the airline away (flight number, tail number) are left out.
 """
 
 from collections.abc import Iterator
@@ -14,16 +14,19 @@ from ...data import read
 from ...workload import Arrays, Batch, Splits
 from ..shuffled import shuffled
 
-TIMES = ("month", "day", "weekday", "hour")  # categories whose codes are in their natural order
-NUM_AIRPORTS = 3  # of origin
+TIMES = ("month", "day", "weekday", "hour")  # categories whose codes have a natural order
+NUM_AIRPORTS = 3  # airports of origin
 NUM_INPUTS = 13 + len(TIMES) + NUM_AIRPORTS
 NUM_AIRLINES = 16
-HELD_OUT = 8000  # flights judged on, of 33,426; they lie all through the year
+HELD_OUT = 8000  # flights used of the 33,426 in validation and of as many in test, evenly spaced
 EVALUATION_BATCH = 500
 
 
 def load() -> Splits:
-    """inputs (flights, NUM_INPUTS), standardised as in training; airlines (flights,)."""
+    """inputs (flights, NUM_INPUTS); airlines (flights,).
+
+    Inputs are standardised with the training mean and deviation.
+    """
     arrays = read("flights")
     codes = dict(zip(arrays["category_names"].tolist(), arrays["categories"], strict=True))
     origins = codes["origin"][:, None] == np.arange(1, 1 + NUM_AIRPORTS)
@@ -52,11 +55,12 @@ def training_batches(train: Arrays, batch_size: int, generator: Generator) -> It
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
+    """Mean cross-entropy."""
     inputs, airlines = batch
     return cross_entropy(model(inputs), airlines)
 
 
 def evaluate(model: nn.Module, split: Arrays) -> float:
-    """The mean cross entropy over all flights of the split."""
+    """Mean cross-entropy (log loss) over all flights of the split."""
     logits = torch.cat([model(inputs) for inputs in split["inputs"].split(EVALUATION_BATCH)])
     return cross_entropy(logits, split["airlines"]).item()

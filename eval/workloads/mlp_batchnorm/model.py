@@ -10,9 +10,9 @@ WIDTHS = (NUM_INPUTS, 192, 192, 192)
 
 
 def perceptron() -> nn.Module:
-    """(flights, NUM_INPUTS) -> (flights, NUM_AIRLINES)"""
+    """A module that maps (flights, NUM_INPUTS) to logits (flights, NUM_AIRLINES)."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(WIDTHS):
-        # BatchNorm takes the mean away, and a bias with it.
+        # BatchNorm subtracts the mean, so that a bias would have no effect.
         layers += [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(WIDTHS[-1], NUM_AIRLINES))

@@ -1,4 +1,4 @@
-"""AlgoPerf's ogbg at pocket scale: properties of molecules, by message passing."""
+"""AlgoPerf's ogbg at pocket scale: properties of molecules, predicted by message passing."""
 
 from ...workload import Metric, Workload
 from .data import evaluate, load, loss, training_batches

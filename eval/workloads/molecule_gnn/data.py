@@ -1,4 +1,4 @@
-"""Molecules as one long table of atoms and one of bonds, cut into batches."""
+"""Molecules as one table of atoms and one of bonds, cut into batches of whole molecules."""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from ...data import read
 from ...workload import Arrays, Batch, Splits
 
 ATOM_FEATURES = {"element": 119, "aromatic": 2, "charge": 11, "hydrogens": 5, "degree": 9}
-BOND_KINDS = 9  # the order, and 4 more in a ring
+BOND_KINDS = 9  # 0 is not used; the bond's order (1 to 4), plus 4 in a ring
 TASKS = 7
 UNKNOWN = -1.0
 MAX_CHARGE = 5
@@ -20,23 +20,27 @@ EVALUATION_BATCH = 32
 
 
 class Graphs(NamedTuple):
-    """Some molecules, with their atoms and bonds (each in both directions) one after the other."""
+    """A batch of molecules: all their atoms, and all their bonds, each in both directions."""
 
     atoms: Tensor  # (atoms, features): rows of the embedding table
-    molecule: Tensor  # (atoms,)
-    bonds: Tensor  # (bonds,)
-    source: Tensor  # (bonds,): atoms
-    target: Tensor  # (bonds,)
+    molecule: Tensor  # (atoms,): the molecule of each atom
+    bonds: Tensor  # (bonds,): the kind of each bond
+    source: Tensor  # (bonds,): the atom at which the bond starts
+    target: Tensor  # (bonds,): the atom at which it ends
     labels: Tensor  # (molecules, tasks): 1, 0, or -1 where unknown
 
 
 def load() -> Splits:
+    """Each split as a table: columns of molecules, of all their atoms, and of all their bonds.
+
+    source, target: the atoms of a bond, counted from the first atom of its molecule.
+    """
     arrays = read("molecules")
     num_atoms = arrays["atoms"].astype(np.int64)
     molecule = np.repeat(np.arange(len(num_atoms)), num_atoms)  # (atoms,)
     later = np.repeat(np.arange(len(molecule)), arrays["bonds"])  # (bonds,): atoms
     ends = np.stack([later, later - arrays["bond_back"]], axis=1)  # (bonds, 2)
-    within = ends - (num_atoms.cumsum() - num_atoms)[molecule[ends]]  # counted in the molecule
+    within = ends - (num_atoms.cumsum() - num_atoms)[molecule[ends]]
     table = {
         "labels": arrays["labels"].astype(np.float32),
         "num_atoms": num_atoms,
@@ -52,6 +56,7 @@ def load() -> Splits:
 
 
 def training_batches(train: Arrays, batch_size: int, generator: Generator) -> Iterator[Graphs]:
+    """Batches of molecules; every molecule at most once per epoch."""
     while True:
         order = torch.randperm(len(train["labels"]), generator=generator)
         order = order.to(train["labels"].device)
@@ -60,14 +65,15 @@ def training_batches(train: Arrays, batch_size: int, generator: Generator) -> It
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Mean over the known labels."""
+    """Mean binary cross-entropy over the known labels."""
     graphs = Graphs(*batch)
     known = graphs.labels != UNKNOWN
     return functional.binary_cross_entropy_with_logits(model(graphs)[known], graphs.labels[known])
 
 
 def evaluate(model: nn.Module, split: Arrays) -> float:
-    # Imported here, as it takes longer than all else at the start of the command.
+    """Mean over the tasks of the average precision; 0 if a score is not finite."""
+    # Imported here because this import would take most of the command's start-up time.
     from sklearn.metrics import average_precision_score
 
     index = torch.arange(len(split["labels"]), device=split["labels"].device)
@@ -83,7 +89,10 @@ def evaluate(model: nn.Module, split: Arrays) -> float:
 
 
 def _embedding_rows(arrays: Mapping[str, np.ndarray], degree: np.ndarray) -> np.ndarray:
-    """(atoms, features): one row of the table for each feature, the last for all high values."""
+    """(atoms, features): rows of the embedding table.
+
+    The last row of a feature stands for its largest value and all values above it.
+    """
     columns = {**arrays, "charge": arrays["charge"].astype(np.int64) + MAX_CHARGE, "degree": degree}
     rows, first_row = [], 0
     for name, num_rows in ATOM_FEATURES.items():
@@ -93,7 +102,7 @@ def _embedding_rows(arrays: Mapping[str, np.ndarray], degree: np.ndarray) -> np.
 
 
 def _select(table: Arrays, index: Tensor) -> dict[str, Tensor]:
-    """The table of these molecules only."""
+    """The part of the table that belongs to the molecules of `index`."""
     atoms = _rows(table["num_atoms"], index)
     bonds = _rows(table["num_bonds"], index)
     rows = {"labels": index, "num_atoms": index, "num_bonds": index, "atoms": atoms}
@@ -102,7 +111,7 @@ def _select(table: Arrays, index: Tensor) -> dict[str, Tensor]:
 
 
 def _rows(counts: Tensor, index: Tensor) -> Tensor:
-    """Where the rows of these molecules are, if molecule i has `counts[i]` rows."""
+    """Indices of all rows of the molecules in `index`, where molecule i has `counts[i]` rows."""
     first, chosen = counts.cumsum(0) - counts, counts[index]
     shift = first[index] - (chosen.cumsum(0) - chosen)
     places = shift.repeat_interleave(chosen)
@@ -110,6 +119,7 @@ def _rows(counts: Tensor, index: Tensor) -> Tensor:
 
 
 def _graphs(table: Arrays) -> Graphs:
+    """All molecules of the table as one batch, with atoms numbered through it."""
     num_atoms = table["num_atoms"]
     first_atom = (num_atoms.cumsum(0) - num_atoms).repeat_interleave(table["num_bonds"])
     return Graphs(

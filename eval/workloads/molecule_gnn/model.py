@@ -1,4 +1,4 @@
-"""A graph network: messages along bonds, and one latent for the whole molecule.
+"""A graph network with messages along bonds and a latent vector for each molecule.
 
 Battaglia et al., Relational inductive biases, deep learning, and graph networks, 2018.
 https://arxiv.org/abs/1806.01261
@@ -12,7 +12,7 @@ from .data import ATOM_FEATURES, BOND_KINDS, TASKS, Graphs
 
 
 class GraphNetwork(nn.Module):
-    """Every step updates the bonds, then the atoms, then the molecules; the last read the tasks."""
+    """Each step updates bonds, then atoms, then molecules; a linear layer predicts the tasks."""
 
     def __init__(self, width: int = 48, num_steps: int = 3, dropout: float = 0.1):
         super().__init__()
@@ -55,10 +55,10 @@ class _Step(nn.Module):
 
 
 class _Update(nn.Module):
-    """One hidden layer over several inputs side by side, some of them copied to many rows.
+    """One hidden layer over several concatenated inputs, some of them copied to many rows.
 
-    Each input goes through its columns of the weight before its rows are copied, not after:
-    there are two atoms' worth of bonds, and many atoms' worth of molecules.
+    Each input is multiplied by its columns of the weight before its rows are copied. That saves
+    multiplications, as an atom is copied to all its bonds and a molecule to all its atoms.
     """
 
     def __init__(self, num_inputs: int, width: int, dropout: float):
@@ -67,12 +67,15 @@ class _Update(nn.Module):
         self.activate = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Dropout(dropout))
 
     def forward(self, *inputs: tuple[Tensor, Tensor | None]) -> Tensor:
-        """Each input with the row of it that belongs to each row of the output; None: its own."""
+        """inputs: pairs of rows and, for each output row, the index of the input row to use.
+
+        None in place of indices: row i of the output uses row i.
+        """
         total = self.linear.bias
         columns = self.linear.weight.chunk(len(inputs), dim=1)
         for (rows, places), weight in zip(inputs, columns, strict=True):
             mixed = rows @ weight.T
-            # index_select is mixed[places] with a faster gradient.
+            # index_select computes mixed[places] and has a faster gradient.
             total = total + (mixed if places is None else mixed.index_select(0, places))
         return self.activate(total)
 

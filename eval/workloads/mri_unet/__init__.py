@@ -1,4 +1,4 @@
-"""Brain slices from a quarter of their k-space with a U-Net, for AlgoPerf's fastmri."""
+"""AlgoPerf's fastmri at pocket scale: brain slices from a quarter of k-space with a U-Net."""
 
 from ...workload import Workload
 from .data import METRIC, evaluate, load, loss, training_batches

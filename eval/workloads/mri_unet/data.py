@@ -1,4 +1,4 @@
-"""Slices whose k-space was measured in part: the data, loss and metric."""
+"""Reconstruction of brain slices from undersampled k-space: data, loss and metric."""
 
 from collections.abc import Iterator
 
@@ -12,15 +12,18 @@ from ...data import read
 from ...workload import Arrays, Batch, Metric, Splits
 
 METRIC = Metric("SSIM", higher_is_better=True)
-MEASURED = 0.25  # share of the columns of k-space
-CENTRE = 0.08  # share that is always measured: the lowest frequencies
-MASK_SEED = 0  # of the columns measured in evaluation
-JUDGED = 56  # pixels: side of the middle part that is compared, for around it is mostly air
+MEASURED = 0.25  # share of the columns of k-space that are measured
+CENTRE = 0.08  # share of the columns that are always measured: the lowest frequencies
+MASK_SEED = 0  # for the measured columns of validation and test
+JUDGED = 56  # pixels: side of the central square that the metric compares; outside is mostly air
 EVALUATION_BATCH = 8
 
 
 def load() -> Splits:
-    """slices (slices, height, width), 0 to 1; columns (slices, width): which were measured."""
+    """slices (slices, height, width), from 0 to 1.
+
+    Validation and test also have columns (slices, width): True where k-space was measured.
+    """
     arrays = read("heads")
     generator = Generator().manual_seed(MASK_SEED)
 
@@ -40,9 +43,10 @@ def _scaled(levels: np.ndarray) -> Tensor:
 
 
 def training_batches(train: Arrays, batch_size: int, generator: Generator) -> Iterator[Batch]:
-    """(zero-filled images, slices), both in units of the images' standard deviation.
+    """(zero-filled images, slices), each (batch, height, width).
 
-    Slices are mirrored and transposed at random, and other columns are measured each time.
+    Both are standardised with the mean and deviation of the zero-filled image. Slices are
+    mirrored and transposed at random, and other columns are measured each time.
     """
     slices = train["slices"]
     while True:
@@ -60,7 +64,7 @@ def training_batches(train: Arrays, batch_size: int, generator: Generator) -> It
 
 
 def random_columns(number: int, width: int, generator: Generator) -> Tensor:
-    """True where k-space is measured: (number, width), frequencies in torch.fft's order."""
+    """(number, width): True where k-space is measured; frequencies in torch.fft's order."""
     order = torch.rand(number, width, generator=generator)
     order[:, torch.fft.fftfreq(width).abs() <= CENTRE / 2] = -1.0
     chosen = order.argsort(dim=1)[:, : round(MEASURED * width)]
@@ -68,27 +72,29 @@ def random_columns(number: int, width: int, generator: Generator) -> Tensor:
 
 
 def zero_filled(slices: Tensor, columns: Tensor) -> Tensor:
-    """What one sees of slices if all that was not measured is taken to be zero."""
+    """Images (slices, height, width) from k-space with zeros in place of unmeasured columns."""
     measured = torch.fft.fft2(slices) * rearrange(columns, "slice column -> slice 1 column")
     return torch.fft.ifft2(measured).abs()
 
 
 def standardised(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Each image with mean 0 and deviation 1; the means and the deviations, (images, 1, 1)."""
     std, mean = torch.std_mean(images, dim=(1, 2), keepdim=True)
     return (images - mean) / std, mean, std
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
+    """Mean absolute error per pixel, in deviations of the zero-filled images."""
     images, slices = batch
     return F.l1_loss(model(images), slices)
 
 
 def evaluate(model: nn.Module, split: Arrays) -> float:
-    """Mean structural similarity of the slices' middle parts; windows of 7 x 7 pixels.
+    """Mean structural similarity (SSIM) of the slices' central squares, in windows of 7 x 7 pixels.
 
-    The range of the data is the brightest pixel of the split.
+    The data range is the brightest pixel of the split.
     """
-    from skimage.metrics import structural_similarity  # here, to keep the command's start short
+    from skimage.metrics import structural_similarity  # imported here to start commands faster
 
     slices = split["slices"]
     images, mean, std = standardised(zero_filled(slices, split["columns"]))
@@ -102,5 +108,6 @@ def evaluate(model: nn.Module, split: Arrays) -> float:
 
 
 def _middle(slices: Tensor) -> np.ndarray:
+    """(slices, JUDGED, JUDGED): the central square of each slice."""
     edge = (slices.shape[1] - JUDGED) // 2
     return slices[:, edge : edge + JUDGED, edge : edge + JUDGED].cpu().numpy()

@@ -1,4 +1,4 @@
-"""U-Net."""
+"""A U-Net."""
 
 from itertools import pairwise
 
@@ -27,7 +27,7 @@ class UNet(nn.Module):
         self.apply(_initialise)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(batch, height, width) to the same; sides must be multiples of 2**num_pools."""
+        """images: (batch, height, width), multiples of 2**num_pools. Returns the same shape."""
         x = images.unsqueeze(1)  # (batch, channels, height, width)
         features = []
         for level, block in enumerate(self.encode):
@@ -40,6 +40,7 @@ class UNet(nn.Module):
 
 
 def convolutions(before: int, width: int) -> nn.Sequential:
+    """Two 3 x 3 convolutions, each normalised."""
     return nn.Sequential(
         nn.Conv2d(before, width, 3, padding=1, bias=False),
         *normalised(width),
@@ -49,12 +50,14 @@ def convolutions(before: int, width: int) -> nn.Sequential:
 
 
 def upsampling(before: int, width: int) -> nn.Sequential:
+    """A transposed convolution that doubles height and width, normalised."""
     return nn.Sequential(
         nn.ConvTranspose2d(before, width, 2, stride=2, bias=False), *normalised(width)
     )
 
 
 def normalised(width: int) -> tuple[nn.Module, nn.Module]:
+    """Instance normalisation and leaky ReLU."""
     return nn.InstanceNorm2d(width), nn.LeakyReLU(0.2)
 
 

@@ -1,4 +1,4 @@
-"""Two towers that map a sentence and its translation to the same place: a contrastive loss."""
+"""Contrastive learning: two encoders embed a sentence and its translation close to each other."""
 
 from ...workload import Metric, Workload
 from .data import evaluate, load, loss, training_batches

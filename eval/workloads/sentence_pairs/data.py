@@ -1,4 +1,4 @@
-"""German and English sentences of a user interface, to be matched with each other."""
+"""Pairs of German and English user-interface sentences."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ from .model import PAD
 
 
 def load() -> Splits:
-    """german, english: (sentences, positions), byte-pair units padded with PAD."""
+    """german, english (sentences, positions): byte-pair units, padded with PAD."""
     arrays = read("sentences")
 
     def split(name: str) -> Arrays:
@@ -28,18 +28,18 @@ def load() -> Splits:
 
 
 def _padded(units: np.ndarray, lengths: np.ndarray) -> Tensor:
-    """(all units,) -> (sentences, positions)"""
+    """The sentences (sentences, positions), padded with PAD. units: (all units,)."""
     rows = torch.from_numpy(units.astype(np.int64)).split(lengths.tolist())
     return pad_sequence(list(rows), batch_first=True, padding_value=PAD)
 
 
 def training_batches(train: Arrays, batch_size: int, generator: Generator) -> Iterator[Batch]:
-    """(german, english), sentences in the same order."""
+    """(german, english), each (batch, positions); a row of one translates that of the other."""
     return shuffled((train["german"], train["english"]), batch_size, generator)
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Which of the batch's sentences is the translation? Asked in both directions.
+    """Mean cross-entropy of finding each sentence's translation in the batch, both directions.
 
     Radford et al., Learning Transferable Visual Models From Natural Language Supervision, 2021,
     figure 3. https://arxiv.org/abs/2103.00020
@@ -50,10 +50,9 @@ def loss(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def evaluate(model: nn.Module, split: Arrays) -> float:
-    """The mean of 1 / rank of the right English sentence among all of them, best first.
+    """Mean reciprocal rank of each German sentence's translation among all English sentences.
 
-    Ties and what is not a number count against the model, so that a constant or broken one is
-    not rewarded.
+    Ties and NaN count against the model, so that a constant or broken model is not rewarded.
     """
     similarities = model(split["german"], split["english"])
     worse = similarities < similarities.diagonal()[:, None]

@@ -1,4 +1,4 @@
-"""A tower for each language: the mean of a sentence's units, through a perceptron."""
+"""One encoder per language: the mean of the units' embeddings, then a perceptron."""
 
 from math import log
 
@@ -9,11 +9,11 @@ from torch.nn.functional import normalize
 NUM_UNITS = 2000
 PAD = 0
 WIDTH = 96
-TEMPERATURE = 0.07  # at the start; learned, as in CLIP
+TEMPERATURE = 0.07  # initial value; learned, as in CLIP
 
 
 class Tower(nn.Module):
-    """(sentences, positions) -> (sentences, WIDTH), vectors of length 1."""
+    """Maps sentences (sentences, positions) to embeddings (sentences, WIDTH) of norm 1."""
 
     def __init__(self):
         super().__init__()
@@ -27,7 +27,7 @@ class Tower(nn.Module):
 
 
 class Towers(nn.Module):
-    """(german, positions), (english, positions) -> the similarities of all, (german, english)."""
+    """Maps (german, positions) and (english, positions) to similarities (german, english)."""
 
     def __init__(self):
         super().__init__()

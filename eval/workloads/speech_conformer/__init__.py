@@ -1,4 +1,4 @@
-"""Phones of read Russian with a Conformer and CTC, for AlgoPerf's librispeech_conformer."""
+"""AlgoPerf's librispeech_conformer at pocket scale: phones of Russian, with a Conformer and CTC."""
 
 from ...workload import Workload
 from ..speech import METRIC, evaluate, load, loss, training_batches

@@ -1,4 +1,4 @@
-"""Conformer encoder with a linear output for CTC."""
+"""A Conformer encoder with a linear output layer for CTC."""
 
 import math
 
@@ -12,7 +12,7 @@ from ..speech_layers import Subsampling, on_frames, xavier
 
 
 class Conformer(nn.Module):
-    """Gulati et al., Conformer, 2020, with absolute positions as AlgoPerf has it.
+    """Gulati et al., Conformer, 2020, with absolute positions as in AlgoPerf.
 
     https://arxiv.org/abs/2005.08100
     """
@@ -36,6 +36,7 @@ class Conformer(nn.Module):
         self.apply(xavier)
 
     def forward(self, frames: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (batch, time, NUM_CLASSES), and the time steps (batch,) that are not padding."""
         x, counts = self.subsampling(frames, frame_counts)
         mask = frame_mask(counts, x.shape[1])
         x = x + sinusoids(x)
@@ -45,7 +46,7 @@ class Conformer(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and convolution between two half steps of feed-forward."""
+    """Self-attention and convolution between two half-step feed-forward layers."""
 
     def __init__(
         self, width: int, num_heads: int, expansion: int, kernel_size: int, dropout: float
@@ -69,7 +70,7 @@ class Block(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Gated pointwise, depthwise over time, normalised, pointwise."""
+    """A gated pointwise convolution, a depthwise one over time, BatchNorm, a pointwise one."""
 
     def __init__(self, width: int, kernel_size: int, dropout: float) -> None:
         super().__init__()
@@ -100,8 +101,8 @@ def feed_forward(width: int, expansion: int, dropout: float) -> nn.Sequential:
 
 
 def sinusoids(x: Tensor) -> Tensor:
-    """Sines and cosines of the position, periods from 2 pi to 20,000 pi frames."""
+    """Position embeddings (time, width): sines and cosines of periods 2 pi to 20,000 pi frames."""
     time, width = x.shape[1:]
     octaves = torch.linspace(0, 1, width // 2, device=x.device)
     angle = torch.arange(time, device=x.device).unsqueeze(1) * torch.exp(-math.log(1e4) * octaves)
-    return torch.cat([angle.sin(), angle.cos()], dim=1)  # (time, width)
+    return torch.cat([angle.sin(), angle.cos()], dim=1)

@@ -1,4 +1,4 @@
-"""Phones of read Russian with recurrent layers and CTC, for AlgoPerf's librispeech_deepspeech."""
+"""AlgoPerf's librispeech_deepspeech at pocket scale: phones of Russian, with LSTMs and CTC."""
 
 from ...workload import Workload
 from ..speech import METRIC, evaluate, load, loss, training_batches

@@ -1,4 +1,4 @@
-"""Bidirectional LSTMs with batch normalisation and a linear output for CTC."""
+"""Bidirectional LSTMs with batch normalisation and a linear output layer for CTC."""
 
 import torch
 from einops import repeat
@@ -9,7 +9,7 @@ from ..speech_layers import Subsampling, on_frames
 
 
 class DeepSpeech(nn.Module):
-    """Amodei et al., Deep Speech 2, 2015, with residual connections as AlgoPerf has it.
+    """Amodei et al., Deep Speech 2, 2015, with residual connections as in AlgoPerf.
 
     https://arxiv.org/abs/1512.02595
     """
@@ -32,6 +32,7 @@ class DeepSpeech(nn.Module):
         self.output = nn.Linear(width, NUM_CLASSES)
 
     def forward(self, frames: Tensor, frame_counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (batch, time, NUM_CLASSES), and the time steps (batch,) that are not padding."""
         x, counts = self.subsampling(frames, frame_counts)
         mask = frame_mask(counts, x.shape[1])
         reversal = reversing_index(counts, x)
@@ -43,10 +44,10 @@ class DeepSpeech(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """A bidirectional LSTM as one for each direction.
+    """A bidirectional LSTM, made of one LSTM for each direction.
 
-    The second reads every segment from its last frame, not from its padding. Packed sequences
-    do the same but take three times as long on a CPU.
+    The backward LSTM starts at the last frame of every segment, not at its padding. Packed
+    sequences do the same, but take three times as long on a CPU.
     """
 
     def __init__(self, width: int) -> None:
@@ -64,6 +65,8 @@ class Recurrent(nn.Module):
 
 
 class FeedForward(nn.Module):
+    """BatchNorm, a linear layer, ReLU and dropout; zero at padding."""
+
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(width)
@@ -76,7 +79,10 @@ class FeedForward(nn.Module):
 
 
 def reversing_index(counts: Tensor, x: Tensor) -> Tensor:
-    """Index for `gather` along time that turns each row's frames round; padding stays."""
+    """(batch, time, width): the index with which `gather` reverses each row's frames in time.
+
+    Padding keeps its place.
+    """
     place = torch.arange(x.shape[1], device=x.device)
     mirrored = counts.unsqueeze(1) - 1 - place  # (batch, time)
     index = torch.where(mirrored >= 0, mirrored, place)

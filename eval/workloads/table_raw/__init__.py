@@ -1,4 +1,4 @@
-"""Regression on a table as it comes: columns of very different scales, not standardised."""
+"""Regression on a raw table: columns of very different scales, not standardised."""
 
 from ...workload import Metric, Workload
 from .data import evaluate, load, loss, training_batches

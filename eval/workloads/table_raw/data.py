@@ -1,7 +1,7 @@
-"""Flights as numbers in the units of their sources, labelled with their minutes in the air.
+"""Flights as numbers in the units of their sources, labelled with their air time.
 
-Precipitation is hundredths of an inch, the altitude of an airport thousands of feet. Nothing
-is done to the inputs; only the target is standardised.
+Precipitation is at most .53 inches, the altitude of an airport up to 6,602 feet. The inputs are
+used as they are; only the target is standardised.
 """
 
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ NUM_INPUTS = 18
 
 
 def load() -> Splits:
-    """inputs (flights, NUM_INPUTS), raw; targets (flights,), standardised as in training.
+    """inputs (flights, NUM_INPUTS), raw; targets (flights,), standardised.
 
-    minutes: how long one unit of the targets is.
+    minutes: the standard deviation of the training air times, one unit of the targets.
     """
     arrays = read("air_times")
     features, air_time, splits = (
@@ -46,10 +46,11 @@ def training_batches(train: Arrays, batch_size: int, generator: Generator) -> It
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
+    """Mean squared error of the standardised targets."""
     inputs, targets = batch
     return mse_loss(model(inputs).squeeze(-1), targets)
 
 
 def evaluate(model: nn.Module, split: Arrays) -> float:
-    """In minutes."""
+    """Root mean square error in minutes."""
     return split["minutes"] * loss(model, (split["inputs"], split["targets"])).sqrt().item()

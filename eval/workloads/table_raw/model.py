@@ -1,4 +1,4 @@
-"""Linear layers and ReLU, as PyTorch initialises them; nothing normalises the input."""
+"""Linear layers and ReLU with PyTorch's initial weights and no normalisation of the input."""
 
 from torch import nn
 
@@ -8,7 +8,7 @@ WIDTH = 128
 
 
 def perceptron() -> nn.Module:
-    """(flights, NUM_INPUTS) -> (flights, 1)"""
+    """A module that maps (flights, NUM_INPUTS) to (flights, 1)."""
     return nn.Sequential(
         nn.Linear(NUM_INPUTS, WIDTH),
         nn.ReLU(),

@@ -1,4 +1,4 @@
-"""The next letter of a book, with a decoder-only transformer."""
+"""Next-byte prediction on the Bible with a decoder-only transformer."""
 
 from ...workload import Metric, Workload
 from .data import evaluate, load, loss, training_batches

@@ -1,4 +1,4 @@
-"""Decoder-only transformer."""
+"""A decoder-only transformer."""
 
 import torch
 from einops import rearrange
@@ -7,17 +7,17 @@ from torch.nn import functional as F
 
 from ..initialisation import lecun_normal_
 
-CONTEXT = 64  # bytes that a prediction can look back at
+CONTEXT = 64  # bytes that a prediction can use
 NUM_BYTES = 128  # the text is ASCII
 
 
 class GPT(nn.Module):
     """Radford et al., Language models are unsupervised multitask learners, 2019 (GPT-2).
 
-    Normalised before each sublayer, learned positions, output weights shared with the embedding.
-    As there, weights that write into the residual stream start divided by the root of their
-    number; otherwise weights start with variance 1 / fan_in, as .02 for their standard deviation
-    is right for widths of about a thousand only.
+    Pre-norm, learned positions, output weights shared with the embedding. As in GPT-2, the
+    initial weights of layers that write into the residual stream are divided by the square root
+    of the number of such layers. Weights start with variance 1 / fan_in, because GPT-2's standard
+    deviation of .02 suits only widths of about a thousand.
     """
 
     def __init__(self, width: int = 64, num_blocks: int = 2, num_heads: int = 4) -> None:
@@ -34,16 +34,18 @@ class GPT(nn.Module):
                 layer.weight.data /= (2 * num_blocks) ** 0.5
 
     def forward(self, text: Tensor) -> Tensor:
-        """Logits of the byte after each one, given it and those before it.
+        """Logits (window, position, byte) of the byte that follows each position.
 
         text: (window, position), at most CONTEXT positions.
         """
         x = self.embedding(text) + self.positions[: text.shape[1]]
         x = self.norm(self.blocks(x))
-        return F.linear(x, self.embedding.weight)  # (window, position, byte)
+        return F.linear(x, self.embedding.weight)
 
 
 class Block(nn.Module):
+    """Causal attention and feed-forward layers, pre-norm, each with a residual connection."""
+
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(width)
@@ -58,7 +60,7 @@ class Block(nn.Module):
 
 
 class CausalAttention(nn.Module):
-    """Every position looks at itself and at those before it."""
+    """Multi-head self-attention of each position to itself and the positions before it."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""AlgoPerf's wmt at pocket scale: German to English, in the language of a user interface."""
+"""AlgoPerf's wmt at pocket scale: translation of user-interface texts from German to English."""
 
 from ...workload import Metric, Workload
 from .data import evaluate, load, loss, training_batches

@@ -1,4 +1,4 @@
-"""German sentences of a user interface, to be put into English and judged by BLEU."""
+"""German user-interface sentences to translate into English; the metric is BLEU."""
 
 from collections.abc import Iterator
 from typing import cast
@@ -15,15 +15,15 @@ from ...data.byte_pairs import decode
 from ...workload import Arrays, Batch, Splits
 from .model import END, PAD, Transformer
 
-LENGTH_NOISE = 4  # units: added to the lengths by which sentences are put into batches
+LENGTH_NOISE = 4  # units: largest random number added to lengths when sorting into batches
 EVALUATION_BATCH = 64
-LONGER = 2  # units by which a translation may be longer than the longest source of its batch
+LONGER = 2  # units by which a translation may exceed the longest source sentence of its batch
 
 
 def load() -> Splits:
-    """Sentences from the shortest to the longest German one, padded with PAD.
+    """Sentences sorted from the shortest to the longest German one, padded with PAD.
 
-    source, target: (sentence, position); held-out splits also have `units`, the text of each
+    source, target: (sentence, position). Validation and test also have `units`, the text of each
     unit, and `references`, the English sentences.
     """
     arrays = read("sentences")
@@ -44,13 +44,13 @@ def load() -> Splits:
 
 
 def _padded(units: np.ndarray, lengths: np.ndarray) -> Tensor:
-    """(all units,) -> (sentence, position)"""
+    """The sentences (sentence, position), padded with PAD. units: (all units,)."""
     rows = torch.from_numpy(units.astype(np.int64)).split(lengths.tolist())
     return pad_sequence(list(rows), batch_first=True, padding_value=PAD)
 
 
 def training_batches(train: Arrays, batch_size: int, generator: Generator) -> Iterator[Batch]:
-    """(source, target) of sentences that are about equally long, padded to the longest."""
+    """(source, target) of sentences of similar length, padded to the longest of the batch."""
     source, target = train["source"], train["target"]
     source_lengths, target_lengths = (_lengths(units).cpu() for units in (source, target))
     num_batches = len(source) // batch_size
@@ -67,30 +67,31 @@ def training_batches(train: Arrays, batch_size: int, generator: Generator) -> It
 
 
 def _lengths(units: Tensor) -> Tensor:
+    """(sentence,): the number of units that are not padding."""
     return (units != PAD).sum(dim=1)
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Mean cross-entropy of the target units, each sentence's end among them."""
+    """Mean cross-entropy of the target units, including the end of each sentence."""
     source, target = batch
     logits = model(source, target)  # (sentence, position, unit)
     return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=PAD)
 
 
 def evaluate(model: nn.Module, split: Arrays) -> float:
-    """BLEU of greedy translations, 0 to 100."""
-    from sacrebleu import corpus_bleu  # here, to keep the command's start short
+    """BLEU of greedy translations, from 0 to 100."""
+    from sacrebleu import corpus_bleu  # imported here to start commands faster
 
     translations = []
     for source in split["source"].split(EVALUATION_BATCH):
         longest = int(_lengths(source).max())
         output = cast(Transformer, model).translate(source[:, :longest], longest + LONGER)
         translations += [text(units, split["units"]) for units in output.tolist()]
-    # force: take the translations as they are, and do not log a guess that they are tokenised
+    # force=True only keeps sacrebleu from logging a guess that the translations are tokenised.
     return corpus_bleu(translations, [split["references"]], force=True).score
 
 
 def text(sentence: list[int], units: list[str]) -> str:
-    """The sentence up to its end or, where it has none, all of it."""
+    """The text of a sentence up to its end or, if it has none, of all its units."""
     end = next((place for place, unit in enumerate(sentence) if unit <= END), len(sentence))
     return decode([units[unit] for unit in sentence[:end]])

@@ -11,24 +11,24 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-PAD, END = 0, 1  # PAD also stands before every target
+PAD, END = 0, 1  # PAD also precedes every target
 
-# The embedding is stored this many times smaller than it acts. At AlgoPerf's 1, a few thousand
-# steps of a learning rate that suits the other weights would hardly change it.
+# The model multiplies the embedding by this number. At AlgoPerf's 1, a few thousand steps with a
+# learning rate that suits the other weights would hardly change it.
 EMBEDDING_SCALE = 32
 
 KeyValue = tuple[Tensor, Tensor]  # each (sentence, head, position, channel)
 
 
 class Past(NamedTuple):
-    """What a layer of the decoder keeps when it goes from one position to the next."""
+    """Keys and values that a decoder layer keeps from one position to the next."""
 
-    target: KeyValue  # of the positions so far
-    source: KeyValue
+    target: KeyValue  # of the target positions so far
+    source: KeyValue  # of the source sentence
 
 
 class Transformer(nn.Module):
-    """AlgoPerf's, with less of everything, and `EMBEDDING_SCALE`."""
+    """AlgoPerf's Transformer, smaller, and with `EMBEDDING_SCALE`."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Transformer(nn.Module):
         self.apply(_initialise)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """Logits of each target unit, given the source and the target units before it.
+        """Logits (sentence, position, unit) of each target unit, given source and earlier units.
 
         source, target: (sentence, position), padded with PAD.
         """
@@ -61,12 +61,12 @@ class Transformer(nn.Module):
         x = self._embed(F.pad(target, (1, -1), value=PAD))
         for layer in self.decoder:
             x, _ = layer(x, encoded, mask)
-        return self._logits(x)  # (sentence, position, unit)
+        return self._logits(x)
 
     def translate(self, source: Tensor, limit: int) -> Tensor:
-        """The likeliest unit, again and again, until all sentences have ended or are `limit` long.
+        """Greedy decoding until all sentences have ended or have `limit` units.
 
-        Returns units, (sentence, position), PAD where a sentence has ended.
+        Returns units (sentence, position), PAD after the end of a sentence.
         """
         encoded, mask = self._encode(source), padding_mask(source)
         pasts: list[Past | None] = [None] * len(self.decoder)
@@ -126,9 +126,9 @@ class DecoderLayer(nn.Module):
     def forward(
         self, x: Tensor, encoded: Tensor, mask: Tensor, past: Past | None = None
     ) -> tuple[Tensor, Past]:
-        """The output, and what to hand in as `past` with the next position.
+        """The output, and the `past` for the call with the next position.
 
-        x: all positions, or with `past` the one that follows it.
+        x: all positions or, if there is a `past`, only the position after it.
         """
         y = self.attention_norm(x)
         target = key, value = self.attention.key_value(y)
@@ -145,7 +145,7 @@ class DecoderLayer(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention; as in AlgoPerf without biases, but without dropout of its weights."""
+    """Multi-head attention without biases, as in AlgoPerf, but also without attention dropout."""
 
     def __init__(self, width: int, num_heads: int):
         super().__init__()
@@ -196,12 +196,12 @@ def feed_forward(width: int, hidden_width: int, dropout: float) -> nn.Sequential
 
 
 def padding_mask(source: Tensor) -> Tensor:
-    """Which positions may be attended to: (sentence, 1, 1, position)."""
+    """(sentence, 1, 1, position): True where attention may look."""
     return rearrange(source != PAD, "sentence position -> sentence 1 1 position")
 
 
 def sinusoids(max_length: int, width: int) -> Tensor:
-    """(position, channel): sines in the first half of the channels, cosines in the second."""
+    """Position embeddings (position, channel): sines in the first half, cosines in the second."""
     rates = 1e4 ** -torch.linspace(0, 1, width // 2)
     angles = torch.arange(max_length)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)

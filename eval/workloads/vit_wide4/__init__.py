@@ -1,7 +1,7 @@
-"""image_vit at four times the width: does the order of methods change with size?
+"""image_vit at four times the width, to see whether the order of methods changes with size.
 
-To stay cheap it has two blocks in place of four, sees four patches an image in place of sixteen,
-and is judged on fewer images.
+To stay cheap, it has two blocks instead of four, four patches per image instead of sixteen, and
+fewer validation and test images.
 """
 
 from functools import partial
@@ -13,7 +13,7 @@ from ..image_vit.model import ViT
 
 
 def load() -> Splits:
-    """As images.load, with every fifth image of validation and every fourth of test."""
+    """As images.load, with every fifth validation image and every fourth test image."""
     splits = images.load()
     validation = {name: values[::5] for name, values in splits.validation.items()}
     test = {name: values[::4] for name, values in splits.test.items()}

@@ -394,18 +394,21 @@ def test_flat_parts_are_refused_by_what_has_numbers_of_each_tensor_on_one_rank_t
         take_step(optimizer, torch.ones(()))
 
 
+MAKES_OPTIMIZERS = """
+class OptimizersContainer:
+    def __init__(self, model_parts, make):
+        self.model_parts = model_parts
+        self.optimizers = [make(part.parameters()) for part in model_parts]
+"""
+
+
 @pytest.fixture
 def container(monkeypatch):
     """The way in which torchtitan makes optimizers."""
-
-    class OptimizersContainer:
-        def __init__(self, model_parts, make):
-            self.model_parts = model_parts
-            self.optimizers = [make(part.parameters()) for part in model_parts]
-
-    OptimizersContainer.__module__ = "torchtitan.components.optimizer"
     monkeypatch.setitem(sys.modules, "torchtitan", ModuleType("torchtitan"))
-    return OptimizersContainer
+    module = ModuleType("torchtitan.components.optimizer.optimizer")
+    exec(MAKES_OPTIMIZERS, module.__dict__)
+    return module.OptimizersContainer
 
 
 def parts(number):
@@ -417,6 +420,23 @@ def test_one_optimizer_for_each_of_several_model_parts_is_refused(cls, container
     with pytest.raises(ValueError, match=rf"2 model parts.*partitioned\({cls.__name__}, group\)"):
         container(parts(2), cls)
     assert len(container(parts(1), cls).optimizers) == 1
+
+
+def test_model_parts_are_refused_in_a_container_of_the_users_own_too(container):
+    class Own(container):
+        pass
+
+    with pytest.raises(ValueError, match="2 model parts"):
+        Own(parts(2), Prodigy)
+
+
+def test_one_optimizer_of_all_model_parts_is_taken(container):
+    class OfAll(container):
+        def __init__(self, model_parts, make):
+            self.model_parts = model_parts
+            self.optimizers = [make([p for part in model_parts for p in part.parameters()])]
+
+    assert len(OfAll(parts(2), Prodigy).optimizers) == 1
 
 
 @pytest.mark.parametrize("cls", [optim.AdamW, optim.ScheduleFreeAdamW, LDoG])

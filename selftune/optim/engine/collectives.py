@@ -123,9 +123,9 @@ def hidden_partition(params: Iterable[Tensor]) -> str | None:
 
 def model_parts() -> int:
     """The number of model parts for which torchtitan is making an optimizer each; 0 elsewhere."""
-    for container in _callers("self") if "torchtitan" in sys.modules else ():
-        if type(container).__module__.partition(".")[0] == "torchtitan":
-            return len(getattr(container, "model_parts", ()))
+    # By the code that runs: the container's class is its user's, who may also make one of all.
+    for container in _callers("self", "torchtitan.components.optimizer"):
+        return len(getattr(container, "model_parts", ()))
     return 0
 
 

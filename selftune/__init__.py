@@ -74,6 +74,7 @@ _NAMES = {
     "schedules": ("Schedule", "ScheduleLR"),
 }
 _PACKAGE_OF = {name: package for package, names in _NAMES.items() for name in names}
+__all__ = [*_PACKAGE_OF]  # pyright: ignore[reportUnsupportedDunderAll]
 
 # Names of classes in other packages, and our class that takes their place.
 _OURS = {

@@ -18,6 +18,12 @@ def test_every_public_name_of_the_packages_is_found_at_the_top():
     assert optimizers <= set(dir(selftune))
 
 
+def test_a_star_import_brings_every_public_name():
+    found: dict[str, object] = {}
+    exec("from selftune import *", found)
+    assert {name for names in selftune._NAMES.values() for name in names} <= set(found)
+
+
 def test_importing_selftune_loads_neither_torch_nor_a_package_of_its_own():
     code = (
         "import sys, selftune; "

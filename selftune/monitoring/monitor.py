@@ -66,7 +66,7 @@ class Monitor:
             self._optimizer.register_step_pre_hook(self._before_step),
             self._optimizer.register_step_post_hook(self._after_step),
         ]
-        _monitors[self._optimizer] = self
+        _rows[self._optimizer] = self.rows
 
     def plot(self) -> Figure:
         """A matplotlib figure of all rows so far. Raises ImportError without matplotlib."""
@@ -130,13 +130,13 @@ class Monitor:
         self._send(row)
 
 
-_monitors: WeakKeyDictionary[Optimizer, Monitor] = WeakKeyDictionary()
+# The rows of each optimizer's newest monitor, and not the monitor, which would keep its optimizer.
+_rows: WeakKeyDictionary[Optimizer, list[Row]] = WeakKeyDictionary()
 
 
 def rows_of(optimizer: Optimizer) -> list[Row]:
     """The rows of an optimizer's newest monitor; none without a monitor."""
-    monitor = _monitors.get(optimizer)
-    return monitor.rows if monitor is not None else []
+    return _rows.get(optimizer, [])
 
 
 def steps_seen(optimizer: Optimizer) -> int | None:

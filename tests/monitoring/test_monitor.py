@@ -2,9 +2,11 @@
 
 import copy
 import csv
+import gc
 import logging
 import math
 import sys
+import weakref
 
 import pytest
 import torch
@@ -289,3 +291,15 @@ def test_without_matplotlib_a_plot_names_the_extra(monkeypatch):
     monitor = Monitor(torch.optim.SGD(weights()))
     with pytest.raises(ImportError, match=r"pip install 'selftune\[plot\]'"):
         monitor.plot()
+
+
+@every_optimizer
+def test_a_monitor_does_not_keep_its_optimizer_in_memory(cls):
+    params = weights()
+    optimizer = cls(params)
+    Monitor(optimizer, every=2)
+    train(optimizer, range(5))
+    first = weakref.ref(params[0])
+    del params, optimizer
+    gc.collect()
+    assert first() is None

@@ -1,11 +1,11 @@
-"""The pictures of training runs in README and docs: a minute of CPU.
+"""Draws the pictures of training runs in README and docs, in a minute of CPU time.
 
     python -m benchmarks.training_pictures [FOLDER]
 
 Trains on small workloads of the benchmark and draws into FOLDER, by default docs/images:
-curves.svg, three tasks by AdamW, schedulefree's AdamW and SelfTune at their defaults;
-averaged.svg, what SelfTune is judged at beside its last iterate; d.svg, the distances that three
-methods learn. Needs the extras `eval` and `peers`. One seed, no tuning of anything.
+curves.svg, AdamW, schedulefree's AdamW and SelfTune with their defaults on three tasks;
+averaged.svg, SelfTune at its average and at its last iterate; d.svg, the distances that three
+methods learn. Needs the extras `eval` and `peers`. One seed; nothing is tuned.
 """
 
 import sys
@@ -36,11 +36,11 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Made:
-    """An optimizer, its schedule, and a context in which the model has the weights to judge."""
+    """An optimizer, its schedule, and a context in which the model has its evaluation weights."""
 
     optimizer: Any
     scheduler: Any = None
-    judged: Callable[[], AbstractContextManager[Any]] = nullcontext
+    evaluation_weights: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 Make = Callable[[nn.Module, int], Made]
@@ -56,17 +56,17 @@ def peer(model: nn.Module, steps: int) -> Made:
     optimizer.train()
 
     @contextmanager
-    def judged() -> Iterator[None]:
+    def evaluation_weights() -> Iterator[None]:
         optimizer.eval()
         yield
         optimizer.train()
 
-    return Made(optimizer, judged=judged)
+    return Made(optimizer, evaluation_weights=evaluation_weights)
 
 
 def self_tune(model: nn.Module, steps: int) -> Made:
     optimizer = SelfTune(model.parameters())
-    return Made(optimizer, judged=optimizer.evaluation_weights)
+    return Made(optimizer, evaluation_weights=optimizer.evaluation_weights)
 
 
 CURVES: dict[str, Make] = {
@@ -84,8 +84,8 @@ DISTANCES: dict[str, Callable[[Any], Any]] = {
 @dataclass(frozen=True)
 class Curve:
     steps: list[int]
-    judged: list[float]  # the metric on the validation data where the method is judged
-    raw: list[float]  # and, of SelfTune, at the last iterate
+    evaluated: list[float]  # the validation metric at the evaluation weights
+    raw: list[float]  # for SelfTune only, the validation metric at the last iterate
 
 
 def run(workload: Workload, make: Make, steps: int) -> Curve:
@@ -101,7 +101,7 @@ def run(workload: Workload, make: Make, steps: int) -> Curve:
     @torch.no_grad()
     def metric() -> float:
         with buffers_restored(model):
-            forward = workload.loss  # BatchNorm's statistics belong to the weights
+            forward = workload.loss  # BatchNorm statistics must be those of the weights
             recalibrate_batch_norm(model, list(islice(others, 4)), forward=forward)
             model.eval()
             value = workload.evaluate(model, splits.validation)
@@ -117,8 +117,8 @@ def run(workload: Workload, make: Make, steps: int) -> Curve:
             made.scheduler.step()
         if step % (steps // EVALUATIONS) == 0:
             curve.steps.append(step)
-            with made.judged():
-                curve.judged.append(metric())
+            with made.evaluation_weights():
+                curve.evaluated.append(metric())
             if make is self_tune:
                 curve.raw.append(metric())
     return curve
@@ -134,11 +134,11 @@ def curves(steps: dict[str, int]) -> tuple[Figure, Figure]:
         workload = WORKLOADS[name]
         for label, make in CURVES.items():
             curve = run(workload, make, number)
-            print(f"{name}: {label}: {curve.judged[-1]:.4g} at step {number}")
-            ax.plot(curve.steps, curve.judged, label=label)
+            print(f"{name}: {label}: {curve.evaluated[-1]:.4g} at step {number}")
+            ax.plot(curve.steps, curve.evaluated, label=label)
             if label == "SelfTune":
                 other.plot(curve.steps, curve.raw, color="0.6", label="last iterate")
-                other.plot(curve.steps, curve.judged, color="C2", label="average")
+                other.plot(curve.steps, curve.evaluated, color="C2", label="average")
         for each in (ax, other):
             better = "higher" if workload.metric.higher_is_better else "lower"
             each.set_title(f"{name}: {workload.metric.name}\n({better} is better)", fontsize=8)

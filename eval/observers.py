@@ -64,8 +64,8 @@ class ActiveObservers:
             self._recorder = GradientNorms(optimizer, capacity=RECORDS)
         return optimizer, scheduler, weights
 
-    def judge(self, evaluation: Evaluation) -> None:
-        """Evaluate the averages when the trial is evaluated, and read the groups' numbers."""
+    def evaluate(self, evaluation: Evaluation) -> None:
+        """Evaluate the averages at an evaluation of the trial, and read the groups' numbers."""
         assert self._optimizer is not None
         self._numbers.append((evaluation.step, _numbers(self._optimizer)))
         for name, average in self._averages.items():
@@ -158,5 +158,5 @@ def _short(value: float) -> float | None:
 
 
 def _best(metric: Metric, curve: list[tuple[int, float]]) -> float | None:
-    judged = [value for _, value in curve if finite(value) is not None]
-    return metric.best(judged) if judged else None
+    values = [value for _, value in curve if finite(value) is not None]
+    return metric.best(values) if values else None

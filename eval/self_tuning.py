@@ -100,7 +100,7 @@ def _scale(arguments: Sequence[str]) -> str:
 
 
 def _parser() -> Parser:
-    parser = Parser("eval.self_tuning", "Train, judge and score methods on the pocket workloads.")
+    parser = Parser("eval.self_tuning", "Train, evaluate and score methods on workloads.")
     parser.add_argument(
         "--scale",
         choices=("pocket", "full"),

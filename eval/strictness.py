@@ -1,8 +1,8 @@
 """Scores at easier and harder targets, from the curves in the records.
 
-The curve of a trial tells exactly when it reached an easier target. A trial that reached its own
-target was stopped there, so that a harder one was reached at some later time or never: these times
-and the scores computed from them are ranges.
+The curve of a trial tells exactly when it reached an easier target. A trial stops when it reaches
+its own target, so that it would have reached a harder one at an unknown later time or never: these
+times, and the scores computed from them, are ranges.
 """
 
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ FURTHEST = 0.03  # relative change of the target at the ends of a curve
 
 Range = tuple[float, float]
 Targets = Mapping[str, float]  # by workload
-Settled = Mapping[str, int]  # the step from which on a workload's target counts; 0 if not named
+Settled = Mapping[str, int]  # by workload, the step until which it must hold its target; else 0
 
 
 def first_reached(record: Record, target: float, settled: int = 0) -> float:
     """The step at which a record's curve first reached a target, infinite if it never did.
 
-    settled: where a workload is judged at its end, the step until which no later evaluation may
-    fall behind the target.
+    settled: for a workload that must hold its target, the step until which no later evaluation
+    may be worse than the target.
     """
     higher = record["rules"]["higher_is_better"]
     start = None

@@ -37,8 +37,8 @@ class Trial:
     budget: float  # in multiples of the workload's step_hint
     target: float | None  # the metric that ends the trial; None: it trains its whole budget
     device: str
-    details: dict[str, Any] = field(default_factory=dict)  # for its record
-    observers: Observers = field(default_factory=Observers)  # observers beside it
+    details: dict[str, Any] = field(default_factory=dict)  # further entries of its record
+    observers: Observers = field(default_factory=Observers)
 
     @property
     def key(self) -> Key:
@@ -70,7 +70,7 @@ class Interrupted(Exception):
 
 
 def checksum(workload: Workload) -> str | None:
-    """The beginnings of the sha256 of the workload's data sets; None if it reads none."""
+    """The first 16 digits of the sha256 of each data set of the workload; None if it reads none."""
     return "+".join(sha256(dataset)[:16] for dataset in workload.datasets) or None
 
 
@@ -92,7 +92,7 @@ def run_trial(trial: Trial, watch: Watch = lambda step, metric: None) -> Record:
         with closing(running):
             for evaluation in running:
                 evaluations.append(evaluation)
-                observers.judge(evaluation)
+                observers.evaluate(evaluation)
                 watch(evaluation.step, evaluation.validation)
                 if evaluation.diverged:
                     return outcome("failed", f"diverged at step {evaluation.step}")
@@ -122,7 +122,7 @@ def _hit(trial: Trial, evaluations: list[Evaluation]) -> Evaluation | None:
     workload, target, last = trial.workload, trial.target, evaluations[-1]
     if target is None:
         return None
-    if not workload.judged_at_end:
+    if not workload.must_hold_target:
         return last if workload.metric.reached(last.validation, target) else None
     if last.step < workload.step_hint and not last.last:
         return None
@@ -144,12 +144,12 @@ def record(
     test: float | None = None,
     steps: int = 0,
 ) -> Record:
-    """The record of a trial. Everything that a second run would not repeat is under "seconds".
+    """The record of a trial. What differs between equal runs, the times, is under "seconds".
 
     steps: number of steps made, for trials that ended before their first evaluation.
     """
     last = evaluations[-1] if evaluations else None
-    judged = [e.validation for e in evaluations if isfinite(e.validation)]
+    metrics = [e.validation for e in evaluations if isfinite(e.validation)]
     hit = _hit(trial, evaluations) if outcome == "hit" else None
     return {
         "workload": trial.workload.name,
@@ -161,7 +161,7 @@ def record(
         "reason": reason,
         "steps_to_target": hit.step if hit else None,
         "steps": last.step if last else steps,
-        "best_validation": trial.workload.metric.best(judged) if judged else None,
+        "best_validation": trial.workload.metric.best(metrics) if metrics else None,
         "final_validation": finite(last.validation) if last else None,
         "test": finite(test),
         "curve": [[e.step, finite(e.loss), finite(e.validation)] for e in evaluations],

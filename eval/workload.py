@@ -64,10 +64,10 @@ class Workload:
     dataset: Dataset | tuple[Dataset, ...] = ()
     algoperf: str | None = None  # the AlgoPerf workload it stands for, if any
     # False: a trial ends at the first evaluation that reaches the target. True, for small data
-    # that a model overfits: it trains for step_hint at least, and has reached the target at the
-    # first evaluation from which on none falls behind it until then. The target is made from the
-    # last evaluations of the search's runs and not from their best ones.
-    judged_at_end: bool = False
+    # that a model overfits: a trial trains for at least step_hint steps and must be at the target
+    # then; it reached the target when the last unbroken row of evaluations at the target began.
+    # The target comes from the last evaluations of the search's runs, not from their best ones.
+    must_hold_target: bool = False
     place: Reference | None = None  # where the command line found it; None: bundled
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from hypothesis import settings
 
 from selftune.optim.engine.unused_average import warn_of_unused
 
-atexit.unregister(warn_of_unused)  # most tests judge nothing of what they train
+atexit.unregister(warn_of_unused)  # most tests evaluate nothing of what they train
 
 # Random cases are the same on every run; no time limit, as machines differ.
 settings.register_profile("selftune", deadline=None, derandomize=True)

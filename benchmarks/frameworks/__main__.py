@@ -59,7 +59,7 @@ def row(package: str, script: ModuleType, subject: Subject) -> str:
 def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    print("| framework | optimizer | judged | best | saved | resumed | logged | lines |")
+    print("| framework | optimizer | validated | best | saved | resumed | logged | lines |")
     print("|---|---|---|---|---|---|---|---:|")
     for package, name in SCRIPTS.items():
         try:

@@ -44,7 +44,7 @@ def wire_schedulefree_training(optimizer: Any) -> None:
     optimizer.train()
 
 
-def wire_schedulefree_judging(optimizer: Any) -> None:
+def wire_schedulefree_evaluation(optimizer: Any) -> None:
     optimizer.eval()
 
 
@@ -99,7 +99,7 @@ class Script:
     def validate(self) -> float:
         self.model.eval()
         if self.subject.package == "schedulefree":
-            wire_schedulefree_judging(self.optimizer)
+            wire_schedulefree_evaluation(self.optimizer)
         with torch.no_grad():
             (loss,) = [loss_of(self.model, batch).item() for batch in self.validation]
         return loss
@@ -123,14 +123,14 @@ def run(subject: Subject, folder: Path) -> Outcome:
     part = Script(subject, folder)
     part.train()
     if subject.package == "schedulefree":
-        wire_schedulefree_judging(part.optimizer)
+        wire_schedulefree_evaluation(part.optimizer)
     part.accelerator.save_state(str(folder / "part"))
     part.train()
     resumed = Script(subject, folder)
     resumed.accelerator.load_state(str(folder / "part"))
     resumed.train()
     return Outcome(
-        judged=all(map(near, validated, losses)),
+        validated=all(map(near, validated, losses)),
         best=alike(load_file(folder / f"epoch{best}" / "model.safetensors"), ends[best])
         and near(best_again, losses[best]),
         saved=alike(

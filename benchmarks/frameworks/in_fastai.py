@@ -106,7 +106,7 @@ def _run(subject: Subject, folder: Path) -> Outcome:
         rows = [{k: v for k, v in row.items() if k != "time"} for row in csv.DictReader(file)]
     kept = weights_of(learn.model)
     with learn.removed_cbs([keep]):
-        judged_now = learn.validate()[0]
+        loss_now = learn.validate()[0]
 
     recording = Recording()
     part = learner(subject, folder, [recording])
@@ -119,8 +119,8 @@ def _run(subject: Subject, folder: Path) -> Outcome:
     resumed.load("part", with_opt=True, weights_only=True)
     resumed.fit(2)
     return Outcome(
-        judged=all(map(near, [float(row["valid_loss"]) for row in rows], losses)),
-        best=alike(kept, ends[best]) and near(judged_now, losses[best]),
+        validated=all(map(near, [float(row["valid_loss"]) for row in rows], losses)),
+        best=alike(kept, ends[best]) and near(loss_now, losses[best]),
         saved=alike(saved, expected),
         resumed=same_bits(weights_of(part.model), weights_of(resumed.model)),
         logged=logged(at_epoch_ends(recorder.step_sizes), rows),

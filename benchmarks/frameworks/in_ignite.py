@@ -120,7 +120,7 @@ def run(subject: Subject, folder: Path) -> Outcome:
     resumed.logger.close()
     kept = torch.load(folder / "whole" / "best.pt", weights_only=False)
     return Outcome(
-        judged=all(map(near, script.validated, losses)),
+        validated=all(map(near, script.validated, losses)),
         best=alike(kept.get("model", kept), ends[best]),
         saved=alike(middle["model"], ends[1]),
         resumed=same_bits(weights_of(script.model), weights_of(resumed.model)),

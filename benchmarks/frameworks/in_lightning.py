@@ -125,7 +125,7 @@ def run(subject: Subject, folder: Path) -> Outcome:
         ends.append(weights_of(other.net))
     saved = weights_in(folder / "saved" / "at.ckpt")
     return Outcome(
-        judged=all(near(loss, losses[step - 1]) for step, loss in validated.items()),
+        validated=all(near(loss, losses[step - 1]) for step, loss in validated.items()),
         best=alike(kept, module.recorder.weights[best - 1])
         and near(again["val_loss"], losses[best - 1]),
         saved=alike(saved, module.recorder.weights[SAVED_AT - 1]),

@@ -81,7 +81,7 @@ def run(subject: Subject, folder: Path) -> Outcome:
     sizes = at_epoch_ends(recorder.step_sizes)
     rows = [{k: v for k, v in dict(row).items() if k != "batches"} for row in net.history]
     with torch.no_grad():
-        judged_now = torch.nn.functional.mse_loss(net.module_(VALIDATION[0]), VALIDATION[1]).item()
+        loss_now = torch.nn.functional.mse_loss(net.module_(VALIDATION[0]), VALIDATION[1]).item()
 
     names = {"f_params": folder / "part.pt", "f_optimizer": folder / "part_optimizer.pt"}
     part = regressor(subject, folder, [])
@@ -95,8 +95,8 @@ def run(subject: Subject, folder: Path) -> Outcome:
     resumed.load_params(**names)
     resumed.partial_fit(*TRAINING, epochs=2)
     return Outcome(
-        judged=all(map(near, [row["valid_loss"] for row in rows], losses)),
-        best=alike(weights_in(folder / "params.pt"), ends[best]) and near(judged_now, losses[best]),
+        validated=all(map(near, [row["valid_loss"] for row in rows], losses)),
+        best=alike(weights_in(folder / "params.pt"), ends[best]) and near(loss_now, losses[best]),
         saved=alike(saved, expected),
         resumed=same_bits(weights_of(part.module_), weights_of(resumed.module_)),
         logged=logged(sizes, rows),

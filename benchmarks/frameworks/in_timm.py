@@ -50,7 +50,7 @@ def wire_schedulefree_training(optimizer: Any) -> None:
     optimizer.train()
 
 
-def wire_schedulefree_judging(optimizer: Any) -> None:
+def wire_schedulefree_evaluation(optimizer: Any) -> None:
     optimizer.eval()
 
 
@@ -88,7 +88,7 @@ class Script:
                 metrics |= wire_selftune_logs(self.optimizer)
             self.model.eval()
             if self.subject.package == "schedulefree":
-                wire_schedulefree_judging(self.optimizer)
+                wire_schedulefree_evaluation(self.optimizer)
             with torch.no_grad():
                 validated.append(loss_of(self.model, VALIDATION).item())
             lr = self.optimizer.param_groups[0]["lr"]
@@ -118,7 +118,7 @@ def run(subject: Subject, folder: Path) -> Outcome:
     resume_checkpoint(resumed.model, str(middle), resumed.optimizer, log_info=False)
     resumed.train(range(2, EPOCHS))
     return Outcome(
-        judged=all(map(near, validated, losses)),
+        validated=all(map(near, validated, losses)),
         best=alike(weights_in(folder / "whole" / "model_best.pth.tar"), ends[best]),
         saved=alike(weights_in(middle), ends[1]),
         resumed=same_bits(weights_of(script.model), weights_of(resumed.model)),

@@ -114,7 +114,7 @@ def run(subject: Subject, folder: Path) -> Outcome:
     resumed = trainer(subject, folder / "unevaluated", eval_strategy="no", save_steps=SAVED_AT)
     resumed.train(resume_from_checkpoint=str(checkpoint))
     return Outcome(
-        judged=all(near(value, losses[step - 1]) for step, value in evaluated.items()),
+        validated=all(near(value, losses[step - 1]) for step, value in evaluated.items()),
         best=alike(dict(whole.model.state_dict()), weights[best - 1])
         and near(whole.evaluate()["eval_loss"], losses[best - 1]),
         saved=alike(load_file(checkpoint / "model.safetensors"), weights[SAVED_AT - 1]),

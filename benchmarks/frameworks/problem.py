@@ -1,4 +1,4 @@
-"""A small regression, and what an optimizer's evaluation weights were after each step of it."""
+"""A small regression, and a recorder of an optimizer's evaluation weights after each step."""
 
 from __future__ import annotations
 
@@ -59,17 +59,17 @@ def validation_loss(weights: Mapping[str, Tensor]) -> float:
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of what the model holds."""
+    """A copy of the model's state dict."""
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def at_epoch_ends(after_steps: Sequence[Any]) -> Sequence[Any]:
-    """Of something that is known after each step, what it is at the end of each epoch."""
+    """The entries at the ends of epochs, from one entry for each step."""
     return after_steps[STEPS_PER_EPOCH - 1 :: STEPS_PER_EPOCH]
 
 
 class Recorder:
-    """The weights that a run should be judged by, after each of its steps."""
+    """The evaluation weights and the effective step size after each step of a run."""
 
     def __init__(self, model: nn.Module, optimizer: Any) -> None:
         self.model = model
@@ -88,31 +88,31 @@ class Recorder:
         if moves:
             optimizer.train()
         for p, value in zip(self.model.parameters(), before, strict=True):
-            if p.dtype == torch.float32:  # smaller types keep elsewhere what these lose
+            if p.dtype == torch.float32:  # for smaller types the state keeps the rounding errors
                 p.copy_(value)
 
 
 def _step_size(group: dict[str, Any], optimizer: Any) -> float:
-    """The first group's effective step size, wherever its package keeps it."""
+    """The first group's effective step size, which each package keeps in another place."""
     if hasattr(optimizer, "step_size"):
         return optimizer.step_size()[0]
     return group["scheduled_lr"] if "scheduled_lr" in group else group["d"] * group["lr"]
 
 
 def near(a: float, b: float) -> bool:
-    """Whether they are one loss, computed in two ways."""
+    """Whether two losses are equal up to rounding."""
     return abs(a - b) <= 1e-5 * abs(b)
 
 
 def alike(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
-    """Whether these are the same weights up to rounding."""
+    """Whether two sets of weights are equal up to rounding."""
     return a.keys() == b.keys() and all(
         torch.allclose(a[name], b[name], rtol=1e-5, atol=1e-6) for name in a
     )
 
 
 def logged(truth: Sequence[float], rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether some column of a framework's logs holds the effective step sizes."""
+    """Whether a column of a framework's logs holds the effective step sizes."""
     common = set[str]().union(*rows).intersection(*rows)
     return any(all(map(near, truth, (float(row[name]) for row in rows))) for name in common)
 

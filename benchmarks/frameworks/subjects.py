@@ -1,4 +1,4 @@
-"""The optimizers that are compared, and what is asked of them."""
+"""The optimizers that are compared, and the outcomes that are checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Subject:
-    """package: how its lines in a script are found: `wire_<package>`."""
+    """An optimizer. Its lines in a script are those of the functions `wire_<package>...`."""
 
     package: str
     name: str
@@ -34,16 +34,16 @@ SUBJECTS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one framework made of one optimizer.
+    """Whether one framework handles one optimizer correctly.
 
-    judged: validation loss is that of the evaluation weights.
-    best: so are the weights that the framework kept as the best, and the step they are from.
-    saved: so are the weights in a checkpoint of mid-run.
-    resumed: a run that goes on from it ends where the uninterrupted run does, bit for bit.
+    validated: the validation loss is that of the evaluation weights.
+    best: the framework kept the evaluation weights of the best step.
+    saved: a checkpoint in mid-run holds the evaluation weights.
+    resumed: a run resumed from it ends where the uninterrupted run does, bit for bit.
     logged: the effective step size is in the framework's logs.
     """
 
-    judged: bool
+    validated: bool
     best: bool
     saved: bool
     resumed: bool

@@ -135,7 +135,7 @@ def _own_schedule(trial: Trial, axes: Axes) -> Schedule | None:
         ) from error
     if weights is not None and axes.profiles:
         raise ValueError(
-            f"{trial.method} is judged at evaluation weights of its own: ablate its averaging "
+            f"{trial.method} has evaluation weights of its own: ablate its averaging "
             "with averaging=none only"
         )
     own = scheduler.lr_lambdas[0] if isinstance(scheduler, LambdaLR) else None
@@ -144,8 +144,8 @@ def _own_schedule(trial: Trial, axes: Axes) -> Schedule | None:
         return own
     if axes.lr != "same":
         raise ValueError(
-            f"the schedule of {trial.method} is not one of selftune's, by which the lr could be "
-            "transferred: say lr=same"
+            f"the schedule of {trial.method} is not one of selftune's, so that its lr cannot be "
+            "transferred: use lr=same"
         )
     return None
 

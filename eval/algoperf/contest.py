@@ -194,7 +194,7 @@ def _odd_targets(
         if r["workload"] in known and r["rules"]["target"] != known[r["workload"]].target
     }
     return [
-        f"{workload} was judged by the target {target:g}, the field by {known[workload].target:g}"
+        f"{workload} ran with the target {target:g}, the field with {known[workload].target:g}"
         for workload, target in sorted(odd)
     ]
 

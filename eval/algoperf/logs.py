@@ -44,8 +44,8 @@ def submissions(folder: Path) -> list[Path]:
 def read(folder: Path, rules: Rules, ruleset: Ruleset = "self-tuning") -> list[Record]:
     """One record for each study and workload of a submission, named like its folder.
 
-    Workloads that the rules do not have are judged by the target in their own logs. Raises
-    ValueError if there is none, or if a log cannot be read.
+    Workloads that the rules do not have use the target in their own logs. Raises ValueError if
+    there are no logs, or if one cannot be read.
     """
     found: list[Record] = []
     for study, study_folder in _numbered(folder, STUDY):

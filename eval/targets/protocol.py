@@ -2,8 +2,8 @@
 
 `python -m eval.set_targets` writes the logs: the calibrated baseline's family at quasi-random
 configurations for 1x `step_hint`, and the best of them again with new seeds. The target is the
-median of what those reached: of their best validation metrics, or of their last ones where a
-workload is judged at its end. No target is typed anywhere.
+median over these repetitions of the best validation metric, or of the last one if a workload must
+hold its target. No target is typed by hand.
 """
 
 from collections.abc import Iterable
@@ -45,7 +45,7 @@ def log(workload: Workload) -> Path:
 def sizes(records: Iterable[Record]) -> Sizes:
     """The planned size of the search in a log, the largest of several; PROTOCOL if it is empty.
 
-    Logs of before November 2026 do not say it: they are of PROTOCOL's.
+    Logs from before November 2026 do not contain it; their searches have PROTOCOL's size.
     """
     planned = [Sizes(**record.get("protocol", asdict(PROTOCOL))) for record in records]
     return Sizes(
@@ -133,8 +133,8 @@ def refuse_other_workload(workload: Workload, records: list[Record]) -> None:
 
 
 def reached(workload: Workload, record: Record) -> float:
-    """The metric that a run counts with: its best or its last one; infinitely bad if it failed."""
-    metric = record["final_validation" if workload.judged_at_end else "best_validation"]
+    """The metric that counts for a run: its best or its last one; infinitely bad if it failed."""
+    metric = record["final_validation" if workload.must_hold_target else "best_validation"]
     if record["outcome"] == "done" and metric is not None:
         return metric
     return -float("inf") if workload.metric.higher_is_better else float("inf")

@@ -45,7 +45,7 @@ def summary(workload: Workload) -> str:
     done = [record for record in seeds if record["outcome"] == "done"]
     if len(done) > 1:
         lines.append(f"  best validation over seeds: {_range(done, 'best_validation')}")
-        if workload.judged_at_end:
+        if workload.must_hold_target:
             lines.append(f"  last validation over seeds: {_range(done, 'final_validation')}")
         lines.append(f"  test over seeds: {_range(done, 'test')}")
         lines += [f"  {text}" for text in [remark(done)] if text]

@@ -164,8 +164,8 @@ def _of_place(optimizer: Any) -> Iterator[str]:
             yield "at the evaluation weights: call optimizer.train() before the next step"
     elif not _attached(optimizer) and steps_seen(optimizer):
         yield (
-            "at the training weights and not attached: judge and save inside "
-            "optimizer.evaluation_weights(), or once attach(model, optimizer)"
+            "at the training weights and not attached: evaluate and save inside "
+            "optimizer.evaluation_weights(), or call attach(model, optimizer) once"
         )
 
 

@@ -106,7 +106,7 @@ def test_instance_norms_that_track_statistics_are_recalibrated_too():
 
 
 def test_statistics_are_those_of_schedule_frees_evaluation_weights():
-    # In training they are gathered at y: at x, where the model is judged, they are wrong.
+    # In training they are gathered at y: at x, where the model is evaluated, they are wrong.
     net = model()
     optimizer = ScheduleFreeAdamW(net.parameters(), lr=0.1)
     for batch in batches(20):

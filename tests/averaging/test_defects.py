@@ -44,7 +44,7 @@ def test_torch_averaged_models_own_example_does_not_run():
     code = "\n".join(lines[:5]).replace("...", "train()")
     model = network()
     optimizer = AdamW(model.parameters(), lr=0.1)
-    judged = []
+    evaluated = []
     names = {
         "WeightAverage": WeightAverage,
         "LAWA": LAWA,
@@ -52,10 +52,10 @@ def test_torch_averaged_models_own_example_does_not_run():
         "optimizer": optimizer,
         "num_steps": 20,
         "train": lambda: train(model, optimizer, range(20)),
-        "evaluate": lambda model: judged.append(model[0].weight.clone()),
+        "evaluate": lambda model: evaluated.append(model[0].weight.clone()),
     }
     exec(code, names)
-    assert torch.equal(judged[0], names["average"].weights()["0.weight"])
+    assert torch.equal(evaluated[0], names["average"].weights()["0.weight"])
 
 
 def test_torch_averaged_model_truncates_num_batches_tracked():

@@ -41,7 +41,7 @@ def adam(model: nn.Module, num_steps: int) -> Built:
     return torch.optim.Adam(model.parameters(), lr=0.01), None, None
 
 
-def sgd_judged_where_it_trains(model: nn.Module, num_steps: int) -> Built:
+def sgd_evaluated_where_it_trains(model: nn.Module, num_steps: int) -> Built:
     optimizer, scheduler, _ = sgd(model, num_steps)
     return optimizer, scheduler, nullcontext
 

@@ -226,7 +226,7 @@ def test_what_rides_along_changes_nothing():
     assert record["test"] == alone["test"]
 
 
-def test_an_average_is_judged_as_if_its_weights_were_the_methods():
+def test_an_average_is_evaluated_as_if_its_weights_were_the_methods():
     def build(model, num_steps):
         optimizer, scheduler, _ = NADAMW.build(model, num_steps)
         average = WeightAverage(model, EMA(), total_steps=num_steps)
@@ -241,7 +241,7 @@ def test_an_average_is_judged_as_if_its_weights_were_the_methods():
     assert ours["best_validation"] == theirs["best_validation"]
 
 
-def test_an_average_is_not_judged_before_it_holds_anything():
+def test_an_average_is_not_evaluated_before_it_holds_anything():
     record = run_trial(replace(BASE, target=None, observers=Observers({"tail": Tail()})))
     steps = [step for step, _ in record["averages"]["tail"]["curve"]]
     assert steps[0] == 22

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from builds import sgd, sgd_judged_where_it_trains
+from builds import sgd, sgd_evaluated_where_it_trains
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 from trials import TRIAL
 
@@ -113,7 +113,7 @@ def test_what_a_build_gets_wrong_is_said_in_a_sentence(build, sentence):
     assert "\n" not in said
 
 
-@pytest.mark.parametrize("build", [sgd, sgd_judged_where_it_trains])
+@pytest.mark.parametrize("build", [sgd, sgd_evaluated_where_it_trains])
 def test_a_method_that_trains_passes(build):
     assert tried(replace(TRIAL, build=build)) is None
 

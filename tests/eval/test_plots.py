@@ -155,7 +155,7 @@ def test_a_method_that_was_never_evaluated_is_named():
 
 
 def lost_again(study):
-    """A miss, judged at its end: beyond the target of 0.5 at step 100, and at 0.8 in the end."""
+    """A miss of a workload that must hold its target of 0.5: 0.45 at step 100, 0.8 in the end."""
     curve = [[50, 1.0, 0.9], [100, 1.0, 0.45], [150, 1.0, 0.7], [3000, 1.0, 0.8]]
     ends = {"best_validation": 0.45, "final_validation": 0.8}
     return trial(study=study) | {"curve": curve} | ends

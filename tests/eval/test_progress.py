@@ -18,7 +18,7 @@ MISSED = record(AIMED, [], "miss") | {"best_validation": 0.52, "steps": 120}
     [
         ({"outcome": "hit", "steps_to_target": 34}, "reached log loss 0.5 at step 34, 7 s"),
         (
-            {"best_validation": 0.48, "final_validation": 0.7},  # judged at its end
+            {"best_validation": 0.48, "final_validation": 0.7},  # must hold its target
             "missed log loss 0.5, best 0.48 in 120 steps, then 0.7, 7 s",
         ),
         ({}, "missed log loss 0.5, best 0.52 in 120 steps, 7 s"),

@@ -76,9 +76,9 @@ def test_the_best_of_a_higher_metric_is_the_highest():
     assert target(workload) == 7.0
 
 
-def test_the_target_of_a_workload_judged_at_its_end_is_made_of_last_metrics():
+def test_the_target_of_a_workload_that_must_hold_it_is_made_of_last_metrics():
     """Number 3 is the best for a while, number 7 in the end."""
-    workload = replace(LATE_FLIGHTS, judged_at_end=True)
+    workload = replace(LATE_FLIGHTS, must_hold_target=True)
     records = complete_log()[:32]
     for one in records:
         one["final_validation"] = 2.0

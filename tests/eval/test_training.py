@@ -4,7 +4,7 @@ from math import isnan
 
 import pytest
 import torch
-from builds import adam, diverging, sgd, sgd_judged_where_it_trains
+from builds import adam, diverging, sgd, sgd_evaluated_where_it_trains
 from late_flights import LATE_FLIGHTS
 
 from eval import clock
@@ -81,14 +81,14 @@ def test_another_study_has_another_initialisation():
     assert other[0].loss != evaluations()[0].loss
 
 
-def test_evaluation_weights_are_judged_with_their_own_batch_norm_statistics():
-    plain, recalibrated = evaluations(), evaluations(sgd_judged_where_it_trains)
+def test_evaluation_weights_are_evaluated_with_their_own_batch_norm_statistics():
+    plain, recalibrated = evaluations(), evaluations(sgd_evaluated_where_it_trains)
     assert recalibrated[0].validation != plain[0].validation
 
 
-def test_judging_elsewhere_leaves_training_as_it_was():
+def test_evaluating_elsewhere_leaves_training_as_it_was():
     losses = [e.loss for e in evaluations()]
-    assert [e.loss for e in evaluations(sgd_judged_where_it_trains)] == losses
+    assert [e.loss for e in evaluations(sgd_evaluated_where_it_trains)] == losses
 
 
 def test_batch_norm_statistics_come_back_after_an_evaluation():
@@ -124,7 +124,7 @@ def test_batch_norm_statistics_come_back_after_an_error_too():
             run.throw(KeyboardInterrupt())
         return models[0][1].running_mean
 
-    elsewhere = statistics_after_an_error(sgd_judged_where_it_trains)
+    elsewhere = statistics_after_an_error(sgd_evaluated_where_it_trains)
     assert torch.equal(elsewhere, statistics_after_an_error(sgd))
 
 

@@ -41,19 +41,19 @@ def test_a_trial_stops_at_the_first_evaluation_that_reaches_the_target():
     assert record["test"] is not None
 
 
-def judged_at_end(metrics, target=1.0, budget=2.0):
-    """A trial of a workload judged at its end, evaluated 20 times a step_hint of 40 steps."""
+def that_must_hold_target(metrics, target=1.0, budget=2.0):
+    """A trial of a workload that must hold its target: 20 evaluations, step_hint of 40 steps."""
     values = iter(metrics)
 
     def evaluate(model, split):
         return next(values, 0.0)
 
-    workload = replace(LATE_FLIGHTS, evaluate=evaluate, judged_at_end=True)
+    workload = replace(LATE_FLIGHTS, evaluate=evaluate, must_hold_target=True)
     return run_trial(replace(TRIAL, workload=workload, target=target, budget=budget))
 
 
 def test_at_the_end_a_target_reached_and_kept_counts_from_when_it_was_reached():
-    record = judged_at_end([2.0] * 12 + [1.0] * 8)
+    record = that_must_hold_target([2.0] * 12 + [1.0] * 8)
     assert record["outcome"] == "hit"
     assert record["steps_to_target"] == 26
     assert record["steps"] == 40  # it trained on, to see whether it holds
@@ -61,7 +61,7 @@ def test_at_the_end_a_target_reached_and_kept_counts_from_when_it_was_reached():
 
 
 def test_at_the_end_a_target_reached_and_lost_does_not_count():
-    record = judged_at_end([0.5] * 19 + [1.1] * 21)
+    record = that_must_hold_target([0.5] * 19 + [1.1] * 21)
     assert record["outcome"] == "miss"
     assert record["steps_to_target"] is None
     assert record["best_validation"] == 0.5
@@ -69,13 +69,13 @@ def test_at_the_end_a_target_reached_and_lost_does_not_count():
 
 
 def test_at_the_end_a_target_may_be_reached_after_step_hint():
-    record = judged_at_end([0.5] * 10 + [2.0] * 15 + [1.0] * 15)
+    record = that_must_hold_target([0.5] * 10 + [2.0] * 15 + [1.0] * 15)
     assert record["steps_to_target"] == record["steps"] == 52
 
 
 def test_at_the_end_of_a_shorter_budget_the_last_evaluation_decides():
-    assert judged_at_end([2.0, 2.0, 1.0, 1.0], budget=0.2)["steps_to_target"] == 6
-    assert judged_at_end([1.0, 1.0, 1.0, 2.0], budget=0.2)["outcome"] == "miss"
+    assert that_must_hold_target([2.0, 2.0, 1.0, 1.0], budget=0.2)["steps_to_target"] == 6
+    assert that_must_hold_target([1.0, 1.0, 1.0, 2.0], budget=0.2)["outcome"] == "miss"
 
 
 def test_the_record_has_the_checksums_of_all_data_that_the_workload_reads(tmp_path):

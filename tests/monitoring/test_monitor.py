@@ -23,7 +23,7 @@ OURS = [
 OURS = [cls for cls in OURS if cls not in (optim.Optimizer, optim.ScheduleFree)]
 TORCHS = [torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad, torch.optim.RMSprop]
 every_optimizer = pytest.mark.parametrize("cls", OURS + TORCHS, ids=lambda cls: cls.__name__)
-JUDGED_AT_AN_AVERAGE = [cls for cls in OURS if cls(weights()).averages]
+EVALUATED_AT_AN_AVERAGE = [cls for cls in OURS if cls(weights()).averages]
 
 
 @every_optimizer
@@ -69,7 +69,7 @@ def test_the_distance_from_the_average_is_that_of_the_two_kinds_of_weights(cls):
     optimizer = cls(params)
     monitor = Monitor(optimizer, every=8)
     train(optimizer, range(8))
-    if cls not in JUDGED_AT_AN_AVERAGE:
+    if cls not in EVALUATED_AT_AN_AVERAGE:
         assert "distance_from_average" not in monitor.rows[0]
         return
     y = torch.cat([p.detach().flatten() for p in params]).clone()
@@ -81,7 +81,7 @@ def test_the_distance_from_the_average_is_that_of_the_two_kinds_of_weights(cls):
 
 
 def test_the_other_weights_are_known_at_the_evaluation_weights_too():
-    for cls in JUDGED_AT_AN_AVERAGE:
+    for cls in EVALUATED_AT_AN_AVERAGE:
         params = weights(torch.float64)
         optimizer = cls(params)
         train(optimizer, range(4))
@@ -98,10 +98,10 @@ def test_a_step_from_the_evaluation_weights_of_an_attached_model_has_its_own_cha
     monitor = Monitor(optimizer, every=1)  # its hooks come before those of `attach`
     selftune.attach(model, optimizer)
     ratios = []
-    for judged_between in (False, True):
+    for evaluated_between in (False, True):
         torch.manual_seed(0)
         with torch.no_grad():
-            model.eval() if judged_between else model.train()
+            model.eval() if evaluated_between else model.train()
         for p in model.parameters():
             p.grad = torch.zeros_like(p)
         optimizer.step()

@@ -98,7 +98,7 @@ def test_an_attached_run_is_the_run_with_train_and_eval_called_by_hand(cls):
         other.train()
 
 
-def test_the_model_is_judged_at_the_evaluation_weights():
+def test_the_model_is_evaluated_at_the_evaluation_weights():
     model, _, _, at_evaluation = trained()
     with evaluating(model):
         model(batch(0))
@@ -122,7 +122,7 @@ def test_a_training_model_is_at_the_training_weights_without_gradients_too():
     assert torch.equal(weights(model), at_training)
 
 
-def test_a_model_is_judged_in_inference_mode_and_trains_on():
+def test_a_model_is_evaluated_in_inference_mode_and_trains_on():
     model, optimizer, _, at_evaluation = trained()
     model.eval()
     with torch.inference_mode():
@@ -275,7 +275,7 @@ def test_saving_in_mid_run_does_not_change_the_run():
 # -- several models and optimizers --------------------------------------------------------------
 
 
-def test_two_models_under_one_optimizer_are_judged_when_both_are_in_eval_mode():
+def test_two_models_under_one_optimizer_are_evaluated_when_both_are_in_eval_mode():
     models = network(), network(seed=1)
     optimizer = ScheduleFreeAdamW([p for model in models for p in model.parameters()])
     attach(models, optimizer)
@@ -590,7 +590,7 @@ def test_reentrant_checkpointing_runs_forward_where_it_is_differentiated(part):
     torch.testing.assert_close(*ends, rtol=1e-11, atol=1e-13)
 
 
-def test_a_checkpointed_model_is_judged_at_the_evaluation_weights():
+def test_a_checkpointed_model_is_evaluated_at_the_evaluation_weights():
     model, _, _, at_evaluation = trained()
     model.eval()
     with torch.no_grad():
@@ -681,15 +681,15 @@ def test_a_state_dict_kept_uncopied_from_inside_the_context_is_warned_of(cls, at
         attach(model, optimizer)
     train(model, optimizer, range(STEPS))
 
-    def judged() -> Any:
+    def evaluated() -> Any:
         with optimizer.evaluation_weights():
             return model.state_dict()
 
     with pytest.warns(UserWarning, match=r"copy\.deepcopy\(model\.state_dict\(\)\)") as told:
-        best = judged()
+        best = evaluated()
     assert told[0].filename == __file__
     assert torch.equal(best["0.weight"], model[0].weight)
-    judged()  # it is said once
+    evaluated()  # it is said once
 
 
 USES = {

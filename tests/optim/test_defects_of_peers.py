@@ -36,7 +36,7 @@ def test_nothing_is_printed_and_no_file_is_written(cls, tmp_path, monkeypatch, c
 
 @every_class
 @pytest.mark.parametrize("at_evaluation", [False, True])
-def test_an_added_group_is_judged_at_its_evaluation_weights_too(cls, at_evaluation):
+def test_an_added_group_is_evaluated_at_its_evaluation_weights_too(cls, at_evaluation):
     # schedulefree's is taken to be there already, and saved as it trains.
     params = weights(torch.float64)
     optimizer = cls(params[:2])

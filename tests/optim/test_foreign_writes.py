@@ -1,4 +1,4 @@
-"""Weights that someone else writes are judged as they are, and training goes on from them."""
+"""Weights that someone else writes are evaluated as they are, and training goes on from them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def flat(model: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-def judged(model: nn.Module, optimizer: Any) -> Tensor:
+def evaluated(model: nn.Module, optimizer: Any) -> Tensor:
     with optimizer.evaluation_weights():
         return flat(model)
 
@@ -135,14 +135,14 @@ every_load = pytest.mark.parametrize(
 
 @every_method
 @every_load
-def test_loaded_weights_are_judged_and_trained_on(make, write):
+def test_loaded_weights_are_evaluated_and_trained_on(make, write):
     model, optimizer = trained(make)
     source = network(seed=1)
     write(model, source)
-    assert torch.equal(judged(model, optimizer), flat(source))
+    assert torch.equal(evaluated(model, optimizer), flat(source))
     rest(model, optimizer)
     torch.testing.assert_close(flat(model), flat(source), **NEAR)
-    torch.testing.assert_close(judged(model, optimizer), flat(source), **NEAR)
+    torch.testing.assert_close(evaluated(model, optimizer), flat(source), **NEAR)
 
 
 @every_average
@@ -165,9 +165,9 @@ def test_the_best_weights_come_back_as_they_were(make, attached):
         assert torch.equal(torch.cat([v.flatten() for v in model.state_dict().values()]), expected)
         model.train()(X)
     else:
-        assert torch.equal(judged(model, optimizer), expected)
+        assert torch.equal(evaluated(model, optimizer), expected)
     rest(model, optimizer)
-    torch.testing.assert_close(judged(model, optimizer), expected, **NEAR)
+    torch.testing.assert_close(evaluated(model, optimizer), expected, **NEAR)
 
 
 @every_average
@@ -219,7 +219,7 @@ def test_a_run_resumes_bit_for_bit_whatever_is_loaded_first(make, first):
     for net, each in ((model, optimizer), (resumed, other)):
         fit(net, each, 5)
     assert torch.equal(flat(model), flat(resumed))
-    assert torch.equal(judged(model, optimizer), judged(resumed, other))
+    assert torch.equal(evaluated(model, optimizer), evaluated(resumed, other))
 
 
 @every_method
@@ -241,7 +241,9 @@ def test_weights_put_back_up_to_rounding_are_no_write(make):
     copy_to_data(model, kept)
     for net, each in ((model, optimizer), (twin, other)):
         fit(net, each, 5)
-    torch.testing.assert_close(judged(model, optimizer), judged(twin, other), rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(
+        evaluated(model, optimizer), evaluated(twin, other), rtol=1e-9, atol=1e-11
+    )
 
 
 # -- averages beside it -------------------------------------------------------------------------
@@ -265,7 +267,7 @@ def test_an_average_that_is_exchanged_for_the_weights_leaves_no_trace(make, thro
     write(model, average)
     with torch.no_grad():
         model.eval()(X)
-    assert torch.equal(judged(model, optimizer), flat(average))
+    assert torch.equal(evaluated(model, optimizer), flat(average))
     write(model, kept)
     model.train()
     assert torch.equal(flat(model), held)
@@ -311,7 +313,7 @@ def mask_data(pairs: list[tuple[Tensor, Tensor]]) -> None:
 
 @every_average
 @pytest.mark.parametrize("prune", [mask_in_place, mask_data])
-def test_pruned_weights_are_zero_where_the_model_is_judged(make, prune):
+def test_pruned_weights_are_zero_where_the_model_is_evaluated(make, prune):
     model = network()
     pairs = masks(model)
     optimizer = make(model.parameters())
@@ -342,7 +344,7 @@ def test_pruning_once_leaves_the_other_weights_alone(make):
     (model, optimizer), (twin, other) = trained(make), trained(make)
     pairs = masks(model)
     mask_in_place(pairs)
-    at_x, expected = judged(model, optimizer), judged(twin, other)
+    at_x, expected = evaluated(model, optimizer), evaluated(twin, other)
     assert torch.equal(at_x[at_x != 0], expected[at_x != 0])
     assert (at_x == 0).sum() == sum((~mask).sum() for _, mask in pairs)
 
@@ -365,13 +367,13 @@ def largest_row(model: nn.Module) -> float:
 
 
 @every_average
-def test_weights_clamped_after_every_step_keep_to_it_where_they_are_judged(make):
+def test_weights_clamped_after_every_step_keep_to_it_where_they_are_evaluated(make):
     model = network()
     optimizer = make(model.parameters())
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         fit(model, optimizer, 8, then=lambda: clamp(model))
-    assert judged(model, optimizer).abs().max() <= 0.1
+    assert evaluated(model, optimizer).abs().max() <= 0.1
     assert ["project(fn)" in str(each.message) for each in told] == [True]
 
 
@@ -394,7 +396,7 @@ CONSTRAINTS = {
 
 @every_method
 @pytest.mark.parametrize("name", CONSTRAINTS)
-def test_a_projection_holds_where_the_model_is_judged(make, name):
+def test_a_projection_holds_where_the_model_is_evaluated(make, name):
     model = network()
     optimizer = make(model.parameters())
     fn, holds = CONSTRAINTS[name]
@@ -408,7 +410,7 @@ def test_a_projection_holds_where_the_model_is_judged(make, name):
 
 
 @every_average
-def test_weights_tied_by_a_projection_are_tied_where_they_are_judged(make):
+def test_weights_tied_by_a_projection_are_tied_where_they_are_evaluated(make):
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 1)).double()
     optimizer = make(model.parameters())
 
@@ -475,7 +477,7 @@ def test_d_does_not_run_away_under_a_constraint(make, constrain):
     optimizer = make(model.parameters())
     fit(model, optimizer, 100, then=lambda: constrain(model))
     assert float(optimizer.param_groups[0]["d"]) < 10
-    assert judged(model, optimizer).isfinite().all()
+    assert evaluated(model, optimizer).isfinite().all()
 
 
 @pytest.mark.filterwarnings("ignore:parameters were written between the steps")

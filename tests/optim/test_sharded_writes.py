@@ -72,7 +72,7 @@ def weights(model: nn.Module) -> Tensor:
 
 
 def run(name: str, how: str, sharded: bool) -> list[Tensor]:
-    """Where the model is judged and trained after writes between its steps."""
+    """Where the model is evaluated and trained after writes between its steps."""
     model = network()
     if sharded:
         fully_shard(model[0])
@@ -112,7 +112,7 @@ def undivided() -> dict[tuple[str, str], list[Tensor]]:
 
 @pytest.mark.parametrize("how", WRITES)
 @pytest.mark.parametrize("name", METHODS)
-def test_what_is_written_to_sharded_parameters_is_judged_and_trained_on(
+def test_what_is_written_to_sharded_parameters_is_evaluated_and_trained_on(
     name, how, divided, undivided
 ):
     for of_rank in divided:

@@ -1,4 +1,4 @@
-"""A network that overfits its 200 training images; its last evaluation decides."""
+"""A network that overfits its 200 training images, so that it must hold its target to the end."""
 
 from ...workload import Metric, Workload
 from .data import evaluate, load, loss, training_batches
@@ -15,5 +15,5 @@ WORKLOAD = Workload(
     training_batches=training_batches,
     loss=loss,
     evaluate=evaluate,
-    judged_at_end=True,
+    must_hold_target=True,
 )

@@ -43,17 +43,17 @@ class Verdict:
 
         Also starts the copy of `ok` to the host.
         """
-        judged: dict[tuple[int, int], Tensor] = {}  # groups may share a number
+        restored: dict[tuple[int, int], Tensor] = {}  # groups may share a number
         for group, name, old in self.learnt:
             number: Tensor = group[name]
             if number is old:
                 continue
-            if (id(number), id(old)) not in judged:
+            if (id(number), id(old)) not in restored:
                 keep = number.isfinite()
                 if self.ok is not None:
                     keep = keep & self.ok.to(number.device)
-                judged[id(number), id(old)] = torch.where(keep, number, old)
-            group[name] = judged[id(number), id(old)]
+                restored[id(number), id(old)] = torch.where(keep, number, old)
+            group[name] = restored[id(number), id(old)]
         if self.ok is not None and not self.ok.is_cpu and not self.ok.is_meta:
             answer = torch.empty((), dtype=torch.bool, pin_memory=True)
             answer.copy_(self.ok, non_blocking=True)

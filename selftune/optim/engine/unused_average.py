@@ -45,7 +45,7 @@ def warn_of_unused() -> None:
     _trainings.clear()
     for name, _, file, line in unused[:1]:
         warnings.warn_explicit(
-            f"the evaluation weights of {name} were never used: what was judged or saved are its "
+            f"the evaluation weights of {name} were never used: the program evaluated or saved its "
             "training weights, which are worse; attach(model, optimizer), or call optimizer.eval() "
             "before model.state_dict()",
             UserWarning,

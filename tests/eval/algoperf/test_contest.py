@@ -88,7 +88,7 @@ def test_another_target_than_the_fields_is_noted(tmp_path):
         record["rules"]["target"] = 0.7
     contest = assemble(run, FIELD, V05)
     assert any(
-        "fastmri was judged by the target 0.7, the field by 0.72365" in n for n in contest.notes
+        "fastmri ran with the target 0.7, the field with 0.72365" in n for n in contest.notes
     )
 
 

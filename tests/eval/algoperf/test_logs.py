@@ -69,7 +69,7 @@ def test_of_five_trials_one_counts(tmp_path):
     assert [r["steps_to_target"] for r in read(tmp_path / "mine", V06)] == [9]
 
 
-def test_a_workload_outside_the_rules_is_judged_by_its_own_log(tmp_path):
+def test_a_workload_outside_the_rules_is_evaluated_by_its_own_log(tmp_path):
     meta = {
         "workload.target_metric_name": "accuracy",
         "workload.validation_target_value": 0.97,

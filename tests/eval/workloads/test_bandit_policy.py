@@ -39,7 +39,7 @@ def test_contexts_are_the_averages_of_four_pixels(splits):
     assert splits.train["contexts"].double().mean().item() == pytest.approx(0, abs=1e-6)
 
 
-def test_no_context_of_training_is_judged_on(splits):
+def test_no_context_of_training_is_evaluated_on(splits):
     train, validation, test = (
         {context.numpy().tobytes() for context in split["contexts"]}
         for split in (splits.train, splits.validation, splits.test)

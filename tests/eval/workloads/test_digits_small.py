@@ -20,7 +20,7 @@ class Uniform(nn.Module):
         return torch.zeros(len(images), NUM_CLASSES)
 
 
-def test_few_images_are_trained_on_and_many_judged_on(splits):
+def test_few_images_are_trained_on_and_many_evaluated_on(splits):
     sizes = [len(split["labels"]) for split in (splits.train, splits.validation, splits.test)]
     assert sizes == [200, 700, 897]
 
@@ -42,8 +42,8 @@ def test_ink_is_scaled_to_one(splits):
     assert (images.min().item(), images.max().item()) == (-1, 1)
 
 
-def test_it_is_judged_at_its_end():
-    assert WORKLOAD.judged_at_end
+def test_it_must_hold_its_target():
+    assert WORKLOAD.must_hold_target
 
 
 def test_training_learns_the_images_by_heart(splits):

@@ -34,7 +34,7 @@ def test_every_sentence_has_its_translation(splits):
         assert len(split["german"]) == len(split["english"]) == number
 
 
-def test_no_pair_of_training_is_judged_on(splits):
+def test_no_pair_of_training_is_evaluated_on(splits):
     def pairs(split):
         return {
             tuple(tuple(row[row != PAD].tolist()) for row in pair)

@@ -129,7 +129,7 @@ def test_errors_are_counted_over_all_phones_not_per_segment():
     assert speech.evaluate(model, split) == 3 / 5
 
 
-def test_a_model_of_nans_is_judged_without_complaint():
+def test_a_model_of_nans_is_evaluated_without_complaint():
     def model(frames, frame_counts):
         return torch.full((len(frames), 5, speech.NUM_CLASSES), torch.nan), frame_counts // 2
 

@@ -19,7 +19,7 @@ def test_it_is_four_times_as_wide_as_image_vit():
     assert wide.norm.weight.numel() == 4 * narrow.norm.weight.numel()
 
 
-def test_it_trains_on_all_images_and_is_judged_on_as_many_of_each_class(splits):
+def test_it_trains_on_all_images_and_is_evaluated_on_as_many_of_each_class(splits):
     assert torch.equal(splits.train["images"], images.load().train["images"])
     for split in (splits.validation, splits.test):
         assert split["images"].shape == (500, 1, images.SIZE, images.SIZE)

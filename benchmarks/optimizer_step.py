@@ -206,7 +206,7 @@ def measure(name: str, options: argparse.Namespace) -> None:
         torch.compiler.reset()
         start = time.perf_counter()
         torch.compile(torch.sin)(torch.ones(1, device=options.device))
-        print(f"The compiler's own start, {time.perf_counter() - start:.1f} s, is in no row.\n")
+        print(f"The start of the compiler, {time.perf_counter() - start:.1f} s, is in no row.\n")
         _print_table(shapes, options)
 
 

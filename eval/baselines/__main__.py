@@ -21,15 +21,19 @@ from . import RESULTS, read
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser("eval.baselines", "The recorded baselines' scores, as a table in Markdown.")
     parser.add_argument("--out", type=Path, help="a folder for the figures")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="other recorded trials")
+    parser.add_argument(
+        "--results", type=Path, nargs="+", default=[RESULTS], help="files of other recorded trials"
+    )
     parser.add_argument(
         "--suite", choices=("pocket", "wide"), default="pocket", help="what they were trained on"
     )
     options = parser.parse_args(arguments)
     try:
-        if not options.results.exists():
-            raise ValueError(f"there is no {options.results}")
-        pool = assemble(read(options.results), [], [w.name for w in SUITES[options.suite]])
+        for path in options.results:
+            if not path.exists():
+                raise ValueError(f"there is no {path}")
+        records = [record for path in options.results for record in read(path)]
+        pool = assemble(records, [], [w.name for w in SUITES[options.suite]])
         print(table(pool))
         if options.out is not None:
             _draw(pool, options.out)

@@ -62,6 +62,14 @@ def test_the_page_shows_the_table_of_the_wide_suite_as_the_command_prints_it(cap
     assert capsys.readouterr().out.strip() in page
 
 
+def test_several_files_of_trials_make_one_pool(capsys):
+    files = [str(baselines.RESULTS.with_name(f"seed_1{name}.jsonl")) for name in ("", "_others")]
+    assert main(["--results", *files]) == 0
+    printed = capsys.readouterr().out
+    assert printed.strip() == table(assemble(OTHER_SEED + MUON_AND_SHRUNK, [], ORDER))
+    assert all(f"| {name} |" in printed for name in ("self_tune", "muon_torch", "shrunk"))
+
+
 def test_on_the_wide_suite_self_tune_is_first_in_all_but_one_pair_of_those_in_which_one_arrives():
     behind = {"schedule_free_adamw": 1, "nadamw_pocket": 1, "schedule_free_prodigy": 0}
     steps = {(r["method"], r["workload"], r["study"]): r["steps_to_target"] for r in ON_WIDE}

@@ -1,13 +1,14 @@
 """The cost of an average of the weights per step: `python -m benchmarks.averaging`.
 
 The two problems are those of the step benchmark. All averages follow one model in one process
-and are updated in turn, in another order each round; a ratio is the median over the rounds of an
-average's time divided by that of a step of torch.optim.AdamW(fused=True) in the same round.
+and are updated one after the other, in a different order each round. A ratio is an average's time
+divided by that of a step of torch.optim.AdamW(fused=True) in the same round; the median over
+rounds.
 
 The counts do not depend on the machine. Per update: words (4 bytes) per parameter that
-operations read and write, ATen calls, and the most bytes held at once beyond those held before;
-per average, words per parameter that it keeps. With offload, times, words and calls are those of
-the calling thread: another one moves 3 words more and needs the CPU for it.
+operations read and write, ATen calls, and the peak of additional bytes; per average: words per
+parameter that it keeps. With offload, times, words and calls are those of the calling thread;
+another thread moves 3 more words and uses the CPU for it.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from selftune.averaging import EMA, LAWA, BlockLAWA, Polyak, Profile, WeightAver
 
 HALF_LIFE = 693  # steps; a decay of 0.999
 DECAY = 0.5 ** (1 / HALF_LIFE)
-RUN = 100_000  # steps of the run of which an average takes the weights every 0.2 %
-CYCLE = 10  # updates over which counts are averaged: LAWA(10) sums afresh in one of ten
+RUN = 100_000  # steps of a run; one average takes the weights after every 0.2 % of it
+CYCLE = 10  # updates over which counts are averaged: LAWA(10) recomputes its sum in one of ten
 
 
 @dataclass
@@ -42,14 +43,14 @@ class Contender:
     update: Callable[[], object]
     updates: int = 1  # how many of them are timed together
     swap: Callable[[], AbstractContextManager[object]] | None = None
-    finish: Callable[[], object] = lambda: None  # what other threads are about; not timed
+    finish: Callable[[], object] = lambda: None  # waits for other threads; not timed
 
 
 Build = Callable[[nn.Module], Contender]
 
 
 def contenders() -> Iterator[tuple[str, torch.dtype, Build]]:
-    """Names, the type of the weights they follow, and builders."""
+    """Names, the dtype of the weights that they follow, and functions that build them."""
     ema = ours(EMA(half_life=HALF_LIFE))
     yield "torch AdamW(fused), a step", torch.float32, adamw
     yield "selftune EMA", torch.float32, ema
@@ -126,12 +127,12 @@ def swap_and_back(contender: Contender) -> None:
 
 @dataclass
 class Counts:
-    """Of one contender. Words are per parameter."""
+    """The counts of one contender. Words are per parameter."""
 
     kept: float
     words: float
     calls: float
-    extra: int  # bytes, at most at a time
+    extra: int  # peak of additional bytes
     swap_extra: int | None
 
 

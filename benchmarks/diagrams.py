@@ -25,7 +25,7 @@ STYLES = {  # fill, stroke
 
 @dataclass(frozen=True)
 class Box:
-    """Lines of text in a rectangle; the first one is bold. Positions in pixels, of the centre."""
+    """Lines of text in a rectangle; the first one is bold. x and y are the centre, in pixels."""
 
     x: float
     y: float
@@ -52,7 +52,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Arrow:
-    """From one box to another, along the shorter way; `label` beside its middle."""
+    """An arrow from one box to another by the shorter way; `label` is next to its middle."""
 
     start: Box
     end: Box

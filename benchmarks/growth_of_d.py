@@ -2,7 +2,7 @@
 
     python -m benchmarks.growth_of_d
 
-This is what `LARGEST_JUMP` in selftune/optim/distance.py is chosen from.
+`LARGEST_JUMP` in selftune/optim/distance.py was chosen from these numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CLASSES = (optim.Prodigy, optim.DAdaptAdam, optim.DAdaptSGD)
 
 
 def growths(cls: type, seed: int) -> list[float]:
-    """One for each step on a valley |p - target| whose gradient is smooth at the bottom."""
+    """d_{k+1} / d_k for each step on |p - target| with a smoothed gradient at the minimum."""
     choose = random.Random(seed)
     generator = torch.Generator().manual_seed(seed)
 

@@ -28,20 +28,20 @@ from selftune.refinement.refine import Refined
 from selftune.schedules import Schedule, constant, cosine, linear, refine, transfer_lr, wsd
 
 STEPS, WARMUP, WEIGHT_DECAY = 50_000, 300, 0.1
-LINEAR = "wsd-linear-0.994"  # a cooldown over all that follows the warm-up
+LINEAR = "wsd-linear-0.994"  # a cooldown over all steps after the warm-up
 WHOLE = ("constant", "cosine", LINEAR)
 AGREED, ORDERED, TRANSFERRED = 0.05, 0.9, 1.95  # the bars
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training run: its log from the first step on, and what it came to."""
+    """One training run: its log from the first step on, and its final loss."""
 
     schedule: str
     peak_lr: float
     steps: np.ndarray
     lrs: np.ndarray
-    norms: np.ndarray  # l2, of the whole gradient
+    norms: np.ndarray  # l2 norms of the whole gradient
     final_loss: float  # validation
 
     def refine(self, decouple: str) -> Refined:
@@ -63,7 +63,7 @@ def default_file() -> Path:
 def load(path: Path) -> dict[tuple[str, float], Run]:
     """The runs by schedule and peak lr.
 
-    Those with a cooldown are logged from its beginning on; before, they are the constant run.
+    Runs with a cooldown are logged from its start on; before that, they equal the constant run.
     """
     records: dict[tuple[str, float], dict[int, tuple[float, float]]] = defaultdict(dict)
     losses = {}

@@ -1,11 +1,11 @@
-"""Faults put into the optimizers one by one, each of which a test has to find.
+"""Mutation tests: faults put into the optimizers one by one, each of which a test has to find.
 
     python -m benchmarks.mutants                   # all
     python -m benchmarks.mutants prodigy packing   # those whose file or text has one of these
 
-`mutants.diff` lists them. In a copy of the repository each takes its turn: the tests named for it
-run until one fails, and a row says which. A mutant that survives shows an assertion that nobody
-makes. The status is 1 if there is one.
+`mutants.diff` lists them. Each is applied to a copy of the repository, and the tests named for it
+run until one fails, which is printed. A mutant that survives shows that an assertion is missing.
+The exit status is 1 if one survives.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def listed() -> Iterator[Mutant]:
 
 
 def first_failure(tests: str, folder: Path) -> str | None:
-    """The first test that fails, with what it was parametrized by; None if all pass."""
+    """The first test that fails, with its parameters; None if all pass."""
     names, _, expression = tests.partition(" -k ")
     files = [f"tests/{name}.py" for name in names.split()]
     options = ["-x", "-q", "-p", "no:cacheprovider", "-k", expression]
@@ -101,7 +101,7 @@ def first_failure(tests: str, folder: Path) -> str | None:
 def main(parts: list[str]) -> int:
     chosen = [m for m in listed() if not parts or any(part in m.file + m.old for part in parts)]
     survivors = 0
-    sys.dont_write_bytecode = True  # a mutant may have the size and the second of the last one
+    sys.dont_write_bytecode = True  # a mutant may have the same size and time as the last one
     torch.set_num_threads(1)
     assert "selftune" not in sys.modules
     with tempfile.TemporaryDirectory() as place:

@@ -2,10 +2,10 @@
 
     python -m benchmarks.online_refinement [--workload all] [--studies 2] [--out runs/online]
 
-Both take nadamw_pocket's optimizer and peak, and warm up for a tenth of one step_hint. Gains are
-paired study by study; in units of the standard deviation over the seeds of the target's runs
-they can be compared over workloads. The same command goes on where it was interrupted.
-docs/log.md has what came of it: no gain, so the scheduler stays here.
+Both use nadamw_pocket's optimizer and peak learning rate, and warm up for a tenth of step_hint.
+Gains are paired study by study. In units of the standard deviation over the seeds of the target's
+runs, they are comparable between workloads. The same command resumes an interrupted one.
+docs/log.md has the result: no gain, so that the scheduler stays out of the library.
 """
 
 import argparse
@@ -35,24 +35,24 @@ from selftune.schedules import linear as linear_decay
 
 WARMUP = 0.1  # of the run, nadamw_pocket's
 SMOOTHING = 0.1  # of the run: length of the running median, as of `refine`
-REFRESHES = 100  # in a run: how often the norms are looked at
+REFRESHES = 100  # number of times in a run that the norms are read
 LARGEST_MULTIPLIER = 3.0
 
 
 class OnlineRefinement(LRScheduler):
     """Linear decay after a linear warm-up, refined by the norms so far.
 
-    `refine` has the weights w = 1 / (|g|_1 |x|) of a whole earlier run of Adam. Here those of the
-    steps to come are taken to be the present one: with W the sum of the weights so far and R steps
-    to come, of T after the warm-up, the multiplier is (w / m)^2 R / T, where m = (W + w R) / T is
-    their mean. Constant norms give linear decay exactly, rising ones a faster one.
+    `refine` has the weights w = 1 / (|g|_1 |x|) of a whole earlier run of Adam. Here all remaining
+    steps are assumed to have the current weight w. With W the sum of the weights so far and R of T
+    steps after the warm-up remaining, the multiplier is (w / m)^2 R / T, where m = (W + w R) / T is
+    the mean weight. Constant norms give exactly linear decay, rising ones a faster decay.
     """
 
     def __init__(self, optimizer: Optimizer, total_steps: int, warmup_steps: int) -> None:
         self._recorder = GradientNorms(optimizer)
         self._linear = linear_decay(total_steps).with_warmup(warmup_steps)
         self._total_steps, self._warmup_steps = total_steps, warmup_steps
-        self._past = 1.0  # mean weight of the steps after the warm-up, over the present one
+        self._past = 1.0  # mean weight of the steps after the warm-up, divided by the current one
         super().__init__(optimizer)
 
     def get_lr(self) -> list[Any]:
@@ -68,7 +68,7 @@ class OnlineRefinement(LRScheduler):
     def _mean_past_weight(self) -> float:
         norms = self._recorder.log.norms
         logs = np.log(norms["l1"] * norms["weight"])
-        # The median of the last tenth of the run: of each step and those before it.
+        # For each step, the median over it and the steps before it within a tenth of the run.
         length = 2 * int(SMOOTHING * self._total_steps / 2) + 1
         padded = np.concatenate([np.full(length - 1, logs[0]), logs])
         smoothed = median_filter(padded, size=length)[length // 2 :][: len(logs)]

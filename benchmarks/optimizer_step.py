@@ -1,12 +1,12 @@
 """The cost of one optimizer step: `python -m benchmarks.optimizer_step`.
 
 Two problems: (a) the 100 tensors of a 30 M-parameter transformer, (b) 1,200 tensors of 64 to
-4,096 elements. Optimizers take a step in turn, round after round, in one process: a block of them
-at a time, for the sake of memory, and in every block the two references. A ratio is the median
-over the rounds of an optimizer's time divided by that of torch.optim.AdamW, fused or foreach, in
-the same round. The counts do not depend on the machine: ATen calls and reads back to the host of
-one step; words moved per element, as `benchmarks/traffic.py` counts them; bytes of state per
-parameter; and on a CPU the most bytes held at once beyond those held before the step.
+4,096 elements. All optimizers of a block take one step in each round, in one process; to save
+memory, a block has only some of them, and the two references. A ratio is an optimizer's time
+divided by that of torch.optim.AdamW, fused or foreach, in the same round, the median over rounds.
+The counts do not depend on the machine: ATen calls and reads back to the host of one step; words
+moved per element, as `benchmarks/traffic.py` counts them; bytes of state per parameter; and on a
+CPU the peak of additional bytes during the step.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ REFERENCES: dict[str, Make] = {
     "torch AdamW(fused)": lambda params: torch.optim.AdamW(params, fused=True),
     "torch AdamW(foreach)": lambda params: torch.optim.AdamW(params, foreach=True),
 }
-AT_ONCE = 8  # besides the references; each holds two to six words per element
+AT_ONCE = 8  # optimizers in a block besides the references; each has 2 to 6 words per element
 
 
 def transformer() -> Shapes:
@@ -70,7 +70,7 @@ PROBLEMS = {"a": transformer, "b": small}
 
 
 def optimizers() -> Iterator[tuple[str, Make]]:
-    """All that are exported here, on the list path and compiled, and the peers that are there."""
+    """All optimizers of selftune, on the list path and compiled, and the installed peers."""
     for name, cls in vars(optim).items():
         if inspect.isclass(cls) and issubclass(cls, optim.Optimizer) and cls is not optim.Optimizer:
             yield name, cls
@@ -96,7 +96,7 @@ def parameters(shapes: Shapes, device: str) -> list[Tensor]:
 
 
 class Turn:
-    """An optimizer with its parameters, what was counted of its steps, and their seconds."""
+    """An optimizer with its parameters, the counts of its steps, and their seconds."""
 
     def __init__(self, make: Make, shapes: Shapes, device: str) -> None:
         params = parameters(shapes, device)
@@ -130,7 +130,7 @@ class Turn:
 
 
 def seconds_of(step: Callable[[], object], device: str) -> float:
-    """Seconds of one step, the device's work included."""
+    """Seconds of one step, including the device's work."""
     _synchronize(device)
     start = time.perf_counter()
     step()
@@ -158,9 +158,9 @@ def profiled(step: Callable[[], object]) -> tuple[int, int, int]:
 
 
 def state_bytes(optimizer: torch.optim.Optimizer) -> int:
-    """Bytes of state but for single numbers; memory shared by several states counts once.
+    """Bytes of state without single numbers; memory shared by several states counts once.
 
-    Some peers keep tensors in their groups; a wrapper has those of what it wraps besides.
+    Includes tensors in groups, which some peers have, and the state of a wrapped optimizer.
     """
     groups = [{**group, "params": None} for group in optimizer.param_groups]
     base = getattr(optimizer, "base", optimizer)
@@ -173,7 +173,7 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> int:
 
 
 def run_block(makes: dict[str, Make], shapes: Shapes, options: argparse.Namespace) -> list[str]:
-    """The rows of a table, those of the references first."""
+    """The rows of a table; the references come first."""
     turns = {
         label: Turn(make, shapes, options.device) for label, make in {**REFERENCES, **makes}.items()
     }
@@ -202,7 +202,7 @@ def measure(name: str, options: argparse.Namespace) -> None:
         f"\n({name}) {len(shapes)} tensors, {elements:,} elements, {options.threads} threads, "
         f"{options.rounds} rounds, torch {torch.__version__}, {options.device}\n"
     )
-    with fresh_cache():  # nothing is compiled yet, the compiler itself has started
+    with fresh_cache():  # nothing is compiled yet, but the compiler itself has started
         torch.compiler.reset()
         start = time.perf_counter()
         torch.compile(torch.sin)(torch.ones(1, device=options.device))
@@ -217,7 +217,7 @@ def _print_table(shapes: Shapes, options: argparse.Namespace) -> None:
     chosen = [item for item in optimizers() if options.only.lower() in item[0].lower()]
     for start in range(0, len(chosen), AT_ONCE):
         rows = run_block(dict(chosen[start : start + AT_ONCE]), shapes, options)
-        # The references' own rows are those of the first block.
+        # The references' own rows come from the first block.
         print("\n".join(rows if start == 0 else rows[len(REFERENCES) :]), flush=True)
         gc.collect()
 

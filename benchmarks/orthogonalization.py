@@ -1,10 +1,10 @@
-"""What orthogonalization takes of a SelfTune step: `python -m benchmarks.orthogonalization`.
+"""The share of orthogonalization in a SelfTune step: `python -m benchmarks.orthogonalization`.
 
-Three optimizers take a step in turn, round after round: SelfTune, SelfTune with momentum itself in
-the place of the nearest semi-orthogonal matrix, and torch's fused AdamW; on the two problems of
-`benchmarks/optimizer_step.py`, and on four transformer layers of widths 64, 256 and 1,024. A number
-is the median over the rounds of a step's time divided by AdamW's in the same round. The share is
-what orthogonalization adds, of SelfTune's own step.
+Three optimizers take one step each in every round: SelfTune, SelfTune with the momentum itself in
+place of the nearest semi-orthogonal matrix, and torch's fused AdamW. The problems are the two of
+`benchmarks/optimizer_step.py`, and four transformer layers of widths 64, 256 and 1,024. A number is
+a step's time divided by AdamW's in the same round, the median over rounds. The share is the time
+that orthogonalization adds, divided by that of SelfTune's step.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def layers(width: int, number: int = 4) -> Shapes:
 
 
 def compared(shapes: Shapes, rounds: int, device: str) -> tuple[float, float]:
-    """The medians of SelfTune's step, with and without orthogonalization, over fused AdamW's."""
+    """SelfTune's step with and without orthogonalization, in units of fused AdamW's (medians)."""
 
     def params() -> list[Tensor]:
         return parameters(shapes, device)

@@ -1,4 +1,4 @@
-"""Functions run by several ranks at once, as processes on this machine that talk through gloo."""
+"""Functions run by several ranks at once: processes on this machine that communicate by gloo."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ PRELOADED = [
 
 
 def in_worlds(calls: dict[int, Call], timeout: int = 1800) -> dict[int, list[Any]]:
-    """For each number of ranks, what its function returns on each of them.
+    """For each number of ranks, the results of its function on each rank.
 
-    One world after the other, in the same processes; arguments and results are pickled.
+    The worlds run one after the other in the same processes; arguments and results are pickled.
     Raises RuntimeError with the traceback of the first rank that fails. After `timeout` seconds
-    every process prints where it stands, and ends.
+    every process prints its stack and ends.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
@@ -66,7 +66,7 @@ def in_worlds(calls: dict[int, Call], timeout: int = 1800) -> dict[int, list[Any
 
 
 def on_ranks(world_size: int, function: Callable[..., Any], *args: Any) -> list[Any]:
-    """What the function returns on each rank of one world."""
+    """The results of a function on each rank of one world."""
     return in_worlds({world_size: (function, *args)})[world_size]
 
 

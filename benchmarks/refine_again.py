@@ -1,11 +1,11 @@
-"""Refined schedules refined again: how far they move, decoupled and plain.
+"""Refined schedules refined again: how much they change, with decoupled and plain refinement.
 
     python -m benchmarks.refine_again --workload translation_transformer [--method nadamw]
         [--budget 1] [--rounds 3]
 
-A run with linear decay records its norms; its refined schedule runs and records; and so on, all
-with one warm-up. What plain refinement finds depends on the schedule that recorded, so it may
-move on from round to round.
+A run with linear decay records its norms; a run with its refined schedule records norms again; and
+so on, all with the same warm-up. The result of plain refinement depends on the schedule of the
+recording run, so that it may change from round to round.
 """
 
 import argparse

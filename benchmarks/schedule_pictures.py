@@ -2,7 +2,7 @@
 
     python -m benchmarks.schedule_pictures [FOLDER]
 
-Draws the named schedules, and what the logs of `benchmarks.llm_gradient_norms` refine to, into
+Draws the named schedules, and those refined from the logs of `benchmarks.llm_gradient_norms`, into
 FOLDER, by default docs/images.
 """
 
@@ -67,7 +67,7 @@ def named() -> Figure:
 
 
 def refined(path: Path) -> Figure:
-    """Norms of one problem under three schedules, and the schedules that they refine to."""
+    """Norms of one problem under three schedules, and the schedules refined from them."""
     runs = study.load(path)
     figure = Figure(figsize=(9.5, 2.9), layout="constrained")
     norms, plain, decoupled = figure.subplots(1, 3)

@@ -1,9 +1,9 @@
-"""SelfTune with other settings, and what many would have typed, for the harness.
+"""Methods for the harness: SelfTune with other settings, and a common AdamW.
 
     python -m eval.self_tuning --suite wide --workload all \\
         --method benchmarks/self_tune_variants.py:first_lr_tenth
 
-docs/log.md has what came of them.
+docs/log.md has the results.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,9 @@
 """Training divided among ranks against training in one process: `python -m benchmarks.sharding`.
 
-Several optimizers train side by side, each its own small network, all networks being one module
-that is divided in one of the ways that torch has. The command prints the tables of
-docs/sharding.md: how far divided runs end from the run of one process, and how far the ranks'
-estimates of d are apart, for our classes and for the peers' that are installed.
+Several optimizers train at the same time, each its own small network; all networks are parts of one
+module, which is divided in one of torch's ways. The command prints the tables of docs/sharding.md:
+the difference between divided runs and the run of one process, and between the ranks' estimates of
+d, for our classes and those of installed peers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from selftune.optim import partitioned
 STEPS = 20
 BATCH = 16
 EVEN = (6, 8, 4, 4)
-UNEVEN = (6, 7, 5, 1)  # 7 rows, and 1: more than divide, and fewer than ranks
+UNEVEN = (6, 7, 5, 1)  # 7 rows do not divide evenly, and 1 row is fewer than the ranks
 
 Make = Callable[..., torch.optim.Optimizer]
 
@@ -46,7 +46,7 @@ class Runner:
 
 @dataclass
 class Run:
-    """What a run ends with on one rank."""
+    """The results of a run on one rank."""
 
     weights: list[Tensor]  # whole
     d: float | None  # the estimate, if there is one
@@ -55,7 +55,7 @@ class Run:
 
 
 class Bank(nn.Module):
-    """Networks of the same initial weights that do not know of each other."""
+    """Independent networks with the same initial weights, as parts of one module."""
 
     losses: Tensor  # of the last batch, on this rank
 
@@ -133,10 +133,10 @@ def tensor_parallel_fsdp2(bank: Bank) -> nn.Module:
 class Way:
     divide: Callable[[Bank], nn.Module]
     widths: tuple[int, ...] = EVEN
-    data_ranks: Callable[[int], int] = lambda world: world  # how many share a batch
+    data_ranks: Callable[[int], int] = lambda world: world  # number of ranks that share a batch
     zero: bool = False  # ZeroRedundancyOptimizer
-    partitioned: bool = False  # an optimizer of ours has to be told that it holds a part
-    own_loss: bool = False  # a step is given the loss of the rank's own part of the batch
+    partitioned: bool = False  # whether our optimizers must be told that they hold only a part
+    own_loss: bool = False  # whether a step gets the loss of the rank's own part of the batch
 
 
 WAYS = {
@@ -159,7 +159,7 @@ FOUR = ("FSDP2 uneven", "HSDP", "tensor parallel x FSDP2", "ZeRO, idle ranks")
 
 
 class Training:
-    """A run of each runner, all divided in that way; with None, on one process."""
+    """A run of each runner, all divided in one way; None: in one process."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class Training:
         self.own_loss = plan.own_loss or not way
 
     def steps(self, steps: range) -> None:
-        """In some steps a part of each network is as if it had not been used."""
+        """Trains; in some steps, a part of each network has no gradient."""
         for step in steps:
             x, y = (part[self.mine].to(self.dtype) for part in batch(step, self.order))
             self.divided.zero_grad()
@@ -213,14 +213,14 @@ class Training:
 
 
 def train(*args: Any, **kwargs: Any) -> dict[str, Run]:
-    """The whole of a `Training`."""
+    """The result of a whole `Training`."""
     training = Training(*args, **kwargs)
     training.steps(range(STEPS))
     return training.finished()
 
 
 def _optimizer(net: nn.Module, runner: Runner, plan: Way) -> torch.optim.Optimizer:
-    """Of two groups: weights, and biases with half of the weight decay."""
+    """The optimizer with two groups: weights, and biases with half of the weight decay."""
     named = list(net.named_parameters())
     groups: list[dict[str, Any]] = [
         {"params": [p for name, p in named if name.endswith("weight")]},
@@ -279,7 +279,7 @@ def _whole_weights(net: nn.Module) -> list[Tensor]:
 
 
 def apart(one: Run, other: Run) -> float:
-    """The largest difference of a weight."""
+    """The largest difference between two weights."""
     pairs = zip(one.weights, other.weights, strict=True)
     return max((a - b).abs().max().item() for a, b in pairs)
 
@@ -315,7 +315,7 @@ def peers() -> dict[str, Runner]:
 
 
 def in_ways(ways: tuple[str, ...], runners: dict[str, Runner]) -> dict[str, dict[str, Run]]:
-    """For each way every runner's run, as one rank of the present world."""
+    """For each way, every runner's run, as one rank of the current world."""
     return {way: train(runners, way) for way in ways}
 
 

@@ -1,9 +1,9 @@
-"""The code that one step passes through: `python -m benchmarks.step_path`.
+"""The code that runs in one step: `python -m benchmarks.step_path`.
 
-For every method, on the list path and compiled: the files of `selftune` that a warm step enters,
-the functions in them, and how often a call goes from one file to another. The parameters are a
-large one and some small ones, dense and all with gradients, on the CPU. A comprehension counts as
-part of the function that it stands in.
+For every method, on the list path and compiled: the files of `selftune` that a step after the first
+ones enters, the functions in them, and the number of calls from one file to another. The parameters
+are one large and some small ones, dense, all with gradients, on the CPU. A comprehension counts as
+part of the function that contains it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class StepPath(NamedTuple):
 
 
 def step_path(step: Callable[[], object]) -> StepPath:
-    """The code of `selftune` that a call passes through."""
+    """The code of `selftune` that runs in a call."""
     entered: list[CodeType] = []
 
     def look(frame: FrameType, event: str, _: Any) -> None:

@@ -1,14 +1,14 @@
 """Counts of what a call reads, writes and allocates: `Traffic`, `words_moved`.
 
-An operation of torch reads every tensor that it is given, once if it is given twice, and writes
-its results and the arguments that its schema says it changes. It does not read what it only
-overwrites (copy_, zero_, fill_). Views and empty tensors move nothing. The gradients of torch's
-fused optimizers are read only: they are written only where there is a scale to undo.
+An operation of torch reads each of its input tensors once, and writes its results and the arguments
+that it changes according to its schema. It does not read tensors that it only overwrites (copy_,
+zero_, fill_). Views and empty tensors move nothing. Torch's fused optimizers only read the
+gradients; they write them only if there is a scale to undo.
 
 A kernel compiled for a CPU is counted loop by loop from its source: a loop over the elements
 reads the tensors that it loads from and writes those that it stores to, once each.
 
-Caches are not known here: what one operation writes and the next one reads counts twice.
+Caches are ignored: a value that one operation writes and the next one reads counts twice.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 KERNEL = re.compile(r"^(\w+) = async_compile\.cpp_pybinding\(.*?r'''(.*?)'''\)", re.M | re.S)
-LOOP = "for(int64_t x0=static_cast<int64_t>(0L)"  # one that begins elsewhere does its remainder
+LOOP = "for(int64_t x0=static_cast<int64_t>(0L)"  # a loop with another start does its remainder
 POINTER = r"\b(?:in_out|in|out)_ptr\d+\b"
 ALIAS = re.compile(rf"^\s*auto ({POINTER}) = ({POINTER});", re.M)
 STORE = re.compile(rf"(?:\.store\(|^\s*)({POINTER})", re.M)
 
 
 def words_moved(call: Callable[[], object]) -> float:
-    """The words (4 bytes) that a call reads and writes, in compiled kernels too.
+    """The words (4 bytes) that a call reads and writes, including compiled kernels.
 
-    What it compiles has to be compiled before: kernels that are new are not counted.
+    Kernels that the call compiles are not counted; they must have been compiled before.
     """
     with Traffic(peak=False) as traffic, _kernels_counted_in(traffic):
         call()
@@ -46,7 +46,7 @@ class Traffic(TorchDispatchMode):
     """Counts, on this thread, operations and the bytes that they read, write and allocate.
 
     Operations that write no element (views, empty tensors) count as calls only.
-    peak: whether to look, after each operation, how much is held.
+    peak: whether to measure, after each operation, how many bytes are held.
     """
 
     def __init__(self, peak: bool = True) -> None:
@@ -57,11 +57,11 @@ class Traffic(TorchDispatchMode):
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
-        return True  # or what is compiled would not run as such
+        return True  # otherwise compiled code would not run compiled
 
     @property
     def held(self) -> int:
-        """Bytes of what was made and is alive."""
+        """Bytes of tensors that were created inside and are alive."""
         self._made = {key: made for key, made in self._made.items() if not made[0].expired()}
         return sum(size for _, size in self._made.values())
 
@@ -109,13 +109,13 @@ def _tensors(value: object) -> list[Tensor]:
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
-    """Of all that are not the same."""
+    """The bytes of all distinct tensors."""
     return sum(size for _, size in {(tensor.data_ptr(), tensor.nbytes) for tensor in tensors})
 
 
 @contextmanager
 def _kernels_counted_in(traffic: Traffic) -> Iterator[None]:
-    """Inside, what compiled code calls to run a kernel counts first."""
+    """A context in which compiled code counts each kernel before it runs it."""
     kernels = [
         (module, name, getattr(module, name), source)
         for module in PyCodeCache.modules

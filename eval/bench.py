@@ -1,4 +1,4 @@
-"""Pocket workloads with ten times the parameters, for one GPU: the same code, other widths.
+"""Pocket workloads with ten times the parameters, for one GPU: the same code, larger widths.
 
 They belong to no suite and have no targets until you search for them:
 

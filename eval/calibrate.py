@@ -24,7 +24,7 @@ from .user_workloads import chosen_workloads
 from .workload import Workload
 from .workloads import SUITES, WORKLOADS
 
-UNTIMED = 2  # number of first steps that are not timed, as they create states
+UNTIMED = 2  # first steps that are not timed, because they create the state
 ROUNDS = 9
 
 
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def calibrated(
     workload: Workload, methods: Sequence[Method], rounds: int, device: str
 ) -> dict[str, float]:
-    """Median ms of a training step, by method.
+    """The median milliseconds of a training step, by method.
 
     A step is that of a trial: batch, loss, gradients, optimizer, schedule. The methods take one
     step each in turn, starting with another method in each round, so that whatever slows down the

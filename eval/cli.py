@@ -1,4 +1,4 @@
-"""Helpers of the commands: checked arguments, errors of one line, exit statuses."""
+"""Shared parts of the commands: checked arguments, one-line errors, exit statuses."""
 
 import argparse
 import contextlib
@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prog}: {message}\n")
 
     def refuse(self, error: Exception) -> NoReturn:
-        """Exit as after a wrong argument; a full disk or a closed pipe is raised again."""
+        """Exit as for a wrong argument; re-raise the error of a full disk or a closed pipe."""
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise error
         self.error(str(error))
@@ -120,7 +120,7 @@ def quota(proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgr
         else:
             continue
         for place in places:
-            # A container may see its own group as the root, or where the host has it.
+            # A container may see its own group as the root, or at its path on the host.
             folders = [place / group.lstrip("/"), *(place / group.lstrip("/")).parents]
             for folder in folders:
                 least = min(least, limit(folder))

@@ -1,4 +1,4 @@
-"""The closure that an optimizer's step is given, which recomputes the loss only when needed."""
+"""The closure passed to an optimizer's step, which recomputes the loss only when needed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 class Closure:
     """The loss of a batch, and its gradients in `grad`, at the present weights.
 
-    As long as neither weights nor gradients have changed, it returns what the loop has computed
-    already, so that the first call costs nothing. SAM, LBFGS and similar optimizers move the
-    weights and call it again: then loss and gradients are computed anew, as in PyTorch's
-    documentation.
+    As long as neither weights nor gradients have changed, it returns the loss that the training
+    loop has computed, so that the first call costs nothing. SAM, LBFGS and similar optimizers
+    change the weights and call it again: then loss and gradients are recomputed, as PyTorch's
+    documentation describes.
     """
 
     def __init__(self, model: nn.Module):
@@ -23,7 +23,7 @@ class Closure:
     def __call__(self, loss: Tensor, again: Callable[[], Tensor]) -> Callable[[], Any]:
         """The closure for one step.
 
-        loss: of the batch, whose gradients have just been computed.
+        loss: the loss of the batch, whose gradients have just been computed.
         again: clears the gradients, computes loss and gradients, and returns the loss.
         """
         given = self._state() if self._wanted else None
@@ -39,7 +39,7 @@ class Closure:
         return closure
 
     def _state(self) -> list[tuple[Tensor, Tensor | None, int]]:
-        # The values of the weights, not their versions, which a write to `p.data` does not change.
+        # Compare values and not version counters, which a write to `p.data` does not change.
         return [(p.detach().clone(), p.grad, _version(p.grad)) for p in self._parameters]
 
     def _is_still(self, state: list[tuple[Tensor, Tensor | None, int]]) -> bool:

@@ -23,7 +23,7 @@ class Correlation:
 
     @staticmethod
     def of(first: Sequence[float], second: Sequence[float]) -> "Correlation | None":
-        """None for fewer than three pairs and where all of one are equal.
+        """None for fewer than three pairs, or if all values of one list are equal.
 
         Infinite numbers are the highest, and equal to each other.
         """
@@ -42,13 +42,13 @@ class Correlation:
 
 
 def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Spearman's rho along the last axis; nan where all of one are equal."""
+    """Spearman's rho along the last axis; nan if all values of one list are equal."""
     ranks = [rankdata(each, axis=-1) for each in (first, second)]
     return _cosine(*(r - r.mean(axis=-1, keepdims=True) for r in ranks))
 
 
 def kendall(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Kendall's tau-b along the last axis; nan where all of one are equal."""
+    """Kendall's tau-b along the last axis; nan if all values of one list are equal."""
     ranks = [rankdata(each, axis=-1) for each in (first, second)]
     orders = [np.sign(r[..., :, None] - r[..., None, :]) for r in ranks]
     return _cosine(*(order.reshape(*order.shape[:-2], -1) for order in orders))
@@ -61,6 +61,6 @@ def _cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:
-    """The interval from the samples that have a correlation."""
+    """The interval (low, high) over the bootstrap samples that have a correlation."""
     low, high = np.nanquantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

@@ -15,7 +15,7 @@ def minutes(trials: Iterable[Trial], recorded: Sequence[Record], jobs: int) -> f
 
 
 def seconds(trial: Trial, recorded: Sequence[Record]) -> float:
-    """One trial's expected time: the method's own, else as if it used its whole budget."""
+    """A trial's expected seconds: the recorded method's mean, or else those of its whole budget."""
     here = [r for r in recorded if r["workload"] == trial.workload.name and r["steps"] > 0]
     same = [r for r in here if r["method"] == trial.method and r["rules"]["budget"] == trial.budget]
     if same:

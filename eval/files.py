@@ -12,7 +12,7 @@ PLAIN = " ()+,-.=@_"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write atomically: to a file beside `path`, which is renamed once it is on the disk.
+    """Write atomically: to a temporary file in the same folder, which is then renamed to `path`.
 
     Raises OSError, and leaves nothing behind, if that fails.
     """
@@ -32,7 +32,7 @@ def write_text(path: Path, text: str) -> None:
 def file_name(text: str) -> str:
     """A name for a file or folder from a text: the text itself if that is safe.
 
-    It never leads out of its folder, and differs for different texts.
+    The name never points outside its folder, and different texts have different names.
     """
     name = quote(text.encode("utf-8", "surrogatepass"), safe=PLAIN)
     name = re.sub(r"^[. ]|[. ]$", lambda end: f"%{ord(end[0]):02X}", name)

@@ -1,4 +1,4 @@
-"""A checksum of a workload's code: after a change of width, loss or data it is another workload."""
+"""A checksum of a workload's code, which tells whether two results are of the same workload."""
 
 import ast
 import hashlib
@@ -27,9 +27,9 @@ SHARED = (EVAL / "workloads", EVAL / "data")  # code of the bundled workloads
 def fingerprint(workload: Workload) -> str:
     """The first 16 digits of a sha256 of the workload's source and of its parameters' shapes.
 
-    The source is that of the modules of its five functions and of what these import from their
-    own folder, without comments, docstrings and layout. Installed packages do not count.
-    Raises ValueError, in a line, if the model cannot be built.
+    The source comprises the modules of its five functions and the modules that these import from
+    their own folder, without comments, docstrings and layout. Installed packages do not count.
+    Raises ValueError, with a message of one line, if the model cannot be built.
     """
     functions = (
         workload.load,
@@ -44,7 +44,7 @@ def fingerprint(workload: Workload) -> str:
 
 
 def _shapes(workload: Workload) -> list[str]:
-    """Names, shapes and dtypes of the model's state; random generators are left as they were."""
+    """Names, shapes and dtypes of the model's state; random generators keep their states."""
     try:
         with torch.random.fork_rng(devices=[]):
             state = workload.build_model().state_dict()
@@ -63,7 +63,7 @@ def _plain(function: Callable[..., Any]) -> Any:
 
 
 def _arguments(function: Callable[..., Any]) -> list[str]:
-    """The bound arguments of a partial function, functions among them by their names."""
+    """The bound arguments of a partial function; functions among them are given by name."""
     if isinstance(function, Reference):
         return _arguments(function.value)
     if not isinstance(function, partial):
@@ -93,10 +93,10 @@ def _sources(files: Iterable[Path | None]) -> list[str]:
 
 
 def _imported(file: Path, folders: set[Path]) -> Iterator[Path]:
-    """The workload's own files that one of them imports.
+    """The workload's own files that `file` imports.
 
-    folders: where absolute imports are looked for. Whether a module is loaded already must not
-    matter: an import inside a function may happen in one process and not yet in another.
+    folders: the folders in which absolute imports are looked up. Whether a module is already
+    loaded must not matter, because imports inside functions happen at different times.
     """
     for node in ast.walk(_tree(file)):
         if isinstance(node, ast.Import):
@@ -132,7 +132,7 @@ def _digest(path: Path) -> str:
 
 
 def _canonical(node: Any) -> str:
-    """The tree in words that every version of Python has; `ast.dump` has its own in each."""
+    """A text of the tree that is the same in all versions of Python, unlike `ast.dump`."""
     if isinstance(node, list):
         return f"[{','.join(_canonical(each) for each in node if not _is_docstring(each))}]"
     if not isinstance(node, ast.AST):

@@ -16,7 +16,7 @@ STEPS = 3
 
 
 def refuse_unusable(trials: Iterable[Trial]) -> None:
-    """Try each of the user's own methods once, on the first workload that it is to train.
+    """Try each of the user's own methods once, on the first workload that it will train.
 
     Raises ValueError, with a message of one line, for a method that fails in its first steps. The
     methods of `eval.methods` have tests instead.
@@ -30,7 +30,7 @@ def refuse_unusable(trials: Iterable[Trial]) -> None:
 
 
 def tried(trial: Trial) -> str | None:
-    """Why the trial does not get through its first steps; None if it does."""
+    """The reason why the trial fails in its first steps; None if it does not fail."""
     seeds = Seeds.of(trial.workload.name, trial.study, trial.seed)
     try:
         with closing(train(trial.workload, trial.build, seeds, STEPS, trial.device)) as run:
@@ -42,7 +42,7 @@ def tried(trial: Trial) -> str | None:
 
 
 def _reason(trial: Trial) -> str | None:
-    """In a process of its own, so that a method cannot harm this one."""
+    """Runs in a separate process, so that a method cannot harm this one."""
     spawn = multiprocessing.get_context("spawn")
     receiver, sender = spawn.Pipe(duplex=False)
     process = spawn.Process(target=_work, args=(trial, sender), daemon=True)
@@ -53,7 +53,7 @@ def _reason(trial: Trial) -> str | None:
     except EOFError:
         process.join()
         if (process.exitcode or 0) < 0:
-            return None  # killed from outside, which does not mean that the method fails
+            return None  # killed from outside, which says nothing about the method
         return f"its process exited with status {process.exitcode}"
     finally:
         receiver.close()

@@ -1,4 +1,4 @@
-"""Bootstrap intervals: how far a score would move with other studies and workloads."""
+"""Bootstrap intervals: how much a score would change with other studies and workloads."""
 
 from collections.abc import Mapping
 
@@ -35,7 +35,7 @@ def oracle_intervals(pool: Pool, oracle: Mapping[str, float]) -> dict[str, Inter
 
 
 def _medians(pool: Pool, rng: np.random.Generator) -> np.ndarray:
-    """Median steps over studies that were drawn anew: entrants x samples x workloads."""
+    """Median steps over resampled studies: (entrants, samples, workloads)."""
     num_workloads = len(pool.workloads)
     most = max(entrant.num_studies for entrant in pool.entrants)
     chance = rng.random((RESAMPLES, num_workloads, most))
@@ -52,7 +52,7 @@ def _medians(pool: Pool, rng: np.random.Generator) -> np.ndarray:
 
 
 def _means(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The mean over workloads that were drawn anew, the same ones for all: entrants x samples."""
+    """The mean over resampled workloads, the same for all entrants: (entrants, samples)."""
     samples, num_workloads = values.shape[1:]
     workloads = rng.integers(num_workloads, size=(samples, num_workloads))
     return np.take_along_axis(values, workloads[None], axis=2).mean(axis=2)

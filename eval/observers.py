@@ -20,15 +20,15 @@ from .results import Record, finite
 from .training import Evaluation
 from .workload import Metric
 
-RECORDS = 500  # the most records of norms that a trial keeps
+RECORDS = 500  # largest number of records of norms that a trial keeps
 
 
 @dataclass(frozen=True)
 class Observers:
     """The observers that a trial should have.
 
-    averages: profiles by name; each average is evaluated whenever the trial is, as if the method
-        had it.
+    averages: profiles by name; each average is evaluated whenever the trial is evaluated, as if
+        it were part of the method.
     record_norms: whether to record gradient and weight norms.
     """
 
@@ -98,7 +98,7 @@ class ActiveObservers:
 
 
 def _numbers(optimizer: Optimizer) -> dict[str, float]:
-    """All numbers in the groups: "d" of the first one, and "d[1]" where the second differs."""
+    """All numbers in the groups by name: "d" in the first group, "d[1]" in the second, ..."""
     found: dict[str, float] = {}
     for index, group in enumerate(optimizer.param_groups):
         for name, value in group.items():

@@ -1,11 +1,11 @@
-"""The oracle ratio: a method's steps to the target over those of the best that is known.
+"""The oracle ratio: a method's steps to the target divided by those of an oracle.
 
-Two oracles. The search that set a workload's target: the best of its configurations, by the
-median of the runs with new seeds that the target is made from, so that at least half of them reach
-it. And the recorded methods: the fastest of them on each workload.
+There are two oracles. One is the best configuration of the search that set a workload's target,
+with its median steps over the runs with new seeds; at least half of these reach the target, which
+is their median. The other is the fastest recorded method on each workload.
 
-A method's ratio is the geometric mean over the workloads, with a miss counted at the budget. Unlike
-the score it does not saturate, and the ratio to the search does not depend on the pool.
+A method's ratio is the geometric mean over the workloads; a miss counts with the whole budget.
+Unlike the score, it does not saturate, and the ratio to the search does not depend on the pool.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ Oracle = Mapping[str, float]  # workload -> steps
 
 
 def of_recorded(pool: Pool) -> dict[str, float]:
-    """The steps of the fastest recorded method of the pool, where one reaches the target."""
+    """By workload, the steps of the fastest recorded method of the pool that reaches the target."""
     recorded = [entrant.name for entrant in pool.entrants if entrant.recorded]
     best = {
         workload: min((pool.steps[name].times[workload] for name in recorded), default=inf)
@@ -28,7 +28,7 @@ def of_recorded(pool: Pool) -> dict[str, float]:
 
 
 def ratios(pool: Pool, name: str, oracle: Oracle) -> dict[str, float]:
-    """An entrant's steps over the oracle's, by workload; a miss is counted at the budget."""
+    """An entrant's steps divided by the oracle's, by workload; a miss counts with the budget."""
     times = pool.steps[name].times
     return {
         workload: min(times[workload], pool.most_steps(workload)) / steps

@@ -1,4 +1,4 @@
-"""Detection of overfitting: runs that were best long before their end and then got much worse."""
+"""Detection of overfitting: runs that were best long before their end and ended much worse."""
 
 from collections.abc import Iterable
 
@@ -9,9 +9,9 @@ MUCH = 0.1  # loss of this fraction of the gain since the first evaluation; less
 
 
 def overfitted(record: Record) -> bool:
-    """Whether the run's metric got best early and ended much worse.
+    """Whether the run's metric was best early in the run and much worse at its end.
 
-    A run that reached its target was stopped there, and has not.
+    False for a run that reached its target, because it was stopped there.
     """
     values = [(step, metric) for step, _, metric in record["curve"] if metric is not None]
     if len(values) < 2 or record["outcome"] in ("hit", "failed"):

@@ -17,8 +17,8 @@ LEVEL = 0.05
 class Comparison:
     """A method and another one over the pairs of trials that both have.
 
-    A miss counts as slower than any hit; two misses are a tie. p values are two-sided, as which
-    method is the first was seen in the data.
+    A miss counts as slower than any hit; two misses are a tie. p values are two-sided, because
+    the data decided which method is called the first.
     """
 
     first: str
@@ -57,14 +57,14 @@ def against_leader(pool: Pool) -> list[Comparison]:
 
 
 def sign_test(faster: int, slower: int) -> float:
-    """The two-sided p value; 1 without a pair that is decided."""
+    """The two-sided p value; 1 if all pairs are ties."""
     from scipy.stats import binomtest
 
     return float(binomtest(faster, faster + slower).pvalue) if faster + slower else 1.0
 
 
 def meaning(pairs: int) -> str:
-    """A difference in one sentence: from when on so many pairs say more than chance does."""
+    """A sentence that says in how many of the pairs a method must be faster to exceed chance."""
     needed = next((n for n in range(pairs + 1) if 2 * n > pairs and _is_clear(n, pairs)), None)
     if needed is None:
         return (

@@ -10,7 +10,7 @@ from .rules import rules_of
 from .runner import run
 from .trial import Trial
 
-CROSSED = ", but schedule "  # separates a method's configuration from what --ablate adds to it
+CROSSED = ", but schedule "  # separates a method's configuration from the schedule of --ablate
 
 
 def opened(path: Path, trials: Sequence[Trial]) -> Results:
@@ -108,8 +108,8 @@ def unfinished(
 def refuse_other_rules(trials: Iterable[Trial], records: Iterable[Record], path: Path) -> None:
     """Raise ValueError if a record, read from `path`, was made under other rules than `trials`.
 
-    Budget and seed hold for the whole file, the configuration for a method, the rest for a
-    workload.
+    Budget and seed must agree in the whole file, configurations for each method, and all other
+    rules for each workload.
     """
     for_all, for_method, for_workload = {}, {}, {}
     for trial in trials:

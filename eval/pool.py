@@ -10,8 +10,8 @@ from .overfitting import remark
 from .rules import rules_of
 from .scoring import Clock, Record, Standing, median_time, rank, time_to_target
 
-# Trials compete when these agree; the seed may differ, it only chooses the sample. Nor does the
-# budget have to: methods never see it, so a trial says what a shorter one would have come to.
+# Trials are comparable if these rules agree. The seed may differ, as it only chooses the sample,
+# and so may the budget: methods never see it, so that a trial contains every shorter one.
 COMPARABLE = ("step_hint", "target", "metric", "higher_is_better", "data", "code")
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
@@ -53,13 +53,13 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Pool:
-    """Entrants scored together, best first, and those that ran only a part of the plan."""
+    """Entrants scored together, best first, and entrants that ran only a part of the plan."""
 
     rules: Mapping[str, Mapping[str, Any]]  # by workload, in the tables' order
     entrants: tuple[Entrant, ...]
     steps: Mapping[str, Standing]  # by entrant's name
     notes: tuple[str, ...]  # notes for the reader who compares two rows
-    unranked: tuple[Entrant, ...] = ()  # shown, but in nobody's score
+    unranked: tuple[Entrant, ...] = ()  # shown in tables, but not scored
 
     @property
     def workloads(self) -> list[str]:
@@ -78,16 +78,16 @@ class Pool:
         return [entrant for entrant in self.entrants if not entrant.recorded]
 
     def seconds(self, recorded: bool) -> dict[str, Standing]:
-        """Standings by seconds among entrants of one source: machines are not compared."""
+        """Standings by seconds among entrants of one source, as machines are not comparable."""
         return rank(
             {e.name: e.median_times("seconds") for e in self.entrants if e.recorded == recorded}
         )
 
     def scores_by_study(self) -> dict[str, list[float]]:
-        """Everybody's score on study 0 alone, on study 1 alone, ...: the spread over seeds.
+        """The scores of every entrant on study 0 alone, on study 1 alone, and so on.
 
-        Only the studies that all entrants have. Entry k of two lists is one initialisation and
-        data order, so their difference is a paired one.
+        Only studies that all entrants have. Entry k of all lists belongs to the same
+        initialisation and data order, so that differences between entrants are paired.
         """
         num_studies = min(entrant.num_studies for entrant in self.entrants)
         pools = [
@@ -100,8 +100,8 @@ class Pool:
 def assemble(run: Sequence[Record], baselines: Sequence[Record], order: Sequence[str]) -> Pool:
     """One pool of a run (at least one scored trial) and the recorded methods comparable with it.
 
-    A recorded method enters with all workloads of the run or not at all, and with the studies
-    that the run has too. order: the workloads as tables list them.
+    A recorded method is included only if it has all workloads of the run, and with the studies
+    that the run has. order: the order of the workloads in tables.
     """
     run, notes = _under_one_set_of_rules(run)
     names = {record["workload"] for record in run}
@@ -118,7 +118,7 @@ def assemble(run: Sequence[Record], baselines: Sequence[Record], order: Sequence
     taken = {entrant.method for entrant in theirs}
     mine = [replace(e, name=f"{e.name} (yours)") if e.method in taken else e for e in mine]
     everyone = (*mine, *theirs)
-    # Where nobody is complete, all have the trials that they lack counted as misses.
+    # If no entrant is complete, missing trials count as misses for all.
     ranked = [e for e in everyone if not e.missing] or everyone
     unranked = tuple(e for e in everyone if e not in ranked)
     entrants = {entrant.name: entrant for entrant in ranked}
@@ -134,15 +134,15 @@ def assemble(run: Sequence[Record], baselines: Sequence[Record], order: Sequence
 
 
 def scored(records: Iterable[AnyRecord]) -> list[AnyRecord]:
-    """The trials that had a target: not those of ablations and of searches."""
+    """The trials that had a target, which those of ablations and searches do not."""
     return [record for record in records if record["rules"]["target"] is not None]
 
 
 def at_budget(record: Record, budget: float) -> Record:
     """The record that the same trial would have left with a smaller budget.
 
-    Methods never see the budget, so both trials take the same steps until the smaller one ends;
-    only its evaluation after the last step is unknown where the longer one had none there.
+    Methods never see the budget, so that both trials take the same steps until the shorter one
+    ends; only its evaluation after the last step is unknown if the longer one had none there.
     """
     rules, seconds = record["rules"], record["seconds"]
     if budget >= rules["budget"]:
@@ -159,7 +159,7 @@ def at_budget(record: Record, budget: float) -> Record:
         "curve": curve,
         "best_validation": (max if rules["higher_is_better"] else min)(values, default=None),
         "final_validation": curve[-1][2] if curve else None,
-        "test": None,  # the longer trial was evaluated on it later
+        "test": None,  # the longer trial computed it later in the run
         "reason": None,
         "seconds": {
             **seconds,
@@ -297,7 +297,7 @@ def _incomplete(entrant: Entrant, unranked: bool) -> str:
 
 
 def _search_sizes(run: Sequence[Record], workloads: list[str]) -> list[str]:
-    """Targets that are not made as the protocol has it."""
+    """A note on targets that come from a search of another size than the protocol's."""
     sizes = {r["workload"]: r["target_from"] for r in run if "target_from" in r}
     return [
         f"the target of {workload} comes from a search of {sizes[workload]} only"

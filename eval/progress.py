@@ -42,7 +42,7 @@ class Progress:
         self._trials.update()
 
     def lost(self, trial: Trial, reason: str, again: bool) -> None:
-        """Say that a trial was ended by something else, and what becomes of it."""
+        """Report that a trial was ended from outside, and whether it runs again."""
         if trial.key in self._steps:
             self._steps.pop(trial.key).close()
         what = "it runs again" if again else "not recorded; the same command runs it again"

@@ -1,9 +1,9 @@
 """The file of finished trials, results.jsonl, with a JSON object in each line.
 
-If a trial was run again, the last of its records counts. A line is on the disk before the
-next one is begun, so a kill at any byte costs at most the line being written: `Results` cuts such
-an end off, and its trial can run again. Whatever else is no record is named, left out and left
-where it is.
+If a trial was run again, the last of its records counts. Each line is on the disk before the
+next one is written, so that a kill at any time damages at most the last line: `Results` cuts it
+off, and its trial can run again. Other lines that are not records are reported and ignored, and
+stay in the file.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ Record = dict[str, Any]
 Key = tuple[str, str, int]  # workload, method, study
 
 BEGINNING = b'{"workload": "'  # of every record that is written here
-MOST_NAMED = 5  # lines that are no records
+MOST_NAMED = 5  # largest number of lines that are reported because they are not records
 
 
 def key(record: Record) -> Key:
@@ -31,14 +31,14 @@ def key(record: Record) -> Key:
 
 
 def finite(number: float | None) -> float | None:
-    """The number, or None for what JSON does not have: nan and infinity."""
+    """The number, or None for nan and infinity, which JSON does not have."""
     return number if number is not None and isfinite(number) else None
 
 
 def read(path: Path) -> list[Record]:
-    """The records in `path`, less a damaged last line; none if there is no such file.
+    """The records in `path`, without a damaged last line; none if there is no such file.
 
-    Says on stderr which lines are no records. Raises ValueError if none of them is one.
+    Reports lines that are not records on stderr. Raises ValueError if no line is a record.
     """
     if not path.exists():
         return []
@@ -50,7 +50,7 @@ def read(path: Path) -> list[Record]:
 class Results:
     """The file, locked for one writer until it is closed or its process ends.
 
-    Raises ValueError when it is in use or holds something else than records, OSError when it cannot
+    Raises ValueError if it is in use or does not contain records, OSError if it cannot
     be written.
     """
 
@@ -178,7 +178,7 @@ def _parse(path: Path, content: bytes) -> _Found:
 
 
 def _is_cut(line: bytes) -> bool:
-    """Whether the line is the beginning of a record, or what a power cut leaves of one."""
+    """Whether the line is the beginning of a record, or the rest of one after a power cut."""
     beginning = line[: len(BEGINNING)]
     return BEGINNING.startswith(beginning) or not line.strip(b"\0")
 
@@ -196,7 +196,7 @@ def _latest(records: list[Record]) -> list[Record]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A new file's name is safe only once its folder is."""
+    """Flush the folder to the disk: only then is the name of a new file safe."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

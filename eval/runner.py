@@ -122,7 +122,7 @@ def _work(trial: Trial, sender: Connection) -> None:
 
 
 def _post_mortem(job: _Job) -> Record | str:
-    """The record of a process that ended without one, or what interrupted it."""
+    """The record for a process that ended without sending one, or the reason of its end."""
     job.process.join()
     status = job.process.exitcode
     assert status is not None
@@ -138,7 +138,7 @@ def _post_mortem(job: _Job) -> Record | str:
 def _end(job: _Job) -> None:
     job.connection.close()
     job.process.join(SECONDS_TO_EXIT)
-    if job.process.is_alive():  # threads of the method's may keep it from exiting
+    if job.process.is_alive():  # threads of the method may keep it from exiting
         job.process.kill()
         job.process.join()
     job.process.close()
@@ -146,7 +146,7 @@ def _end(job: _Job) -> None:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Delay Ctrl-C until after the block, and keep it from processes that are started inside."""
+    """Delay Ctrl-C until after the block; processes started in the block ignore it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -10,9 +10,9 @@ MOST_STEPS = 10**12
 
 
 def problem(record: object) -> str | None:
-    """What is wrong with a record, in a few words; None if it is valid.
+    """The problem of a record, in a few words; None if it is valid.
 
-    Other keys than those listed here are allowed: official runs have some.
+    Further keys are allowed: official runs have some.
     """
     wrong = _wrong_entries(record, _RECORD)
     if wrong is not None:

@@ -69,7 +69,7 @@ def _refuse_unread(options: Namespace) -> None:
 
 
 def _runs(paths: Sequence[Path], rules: Rules, opponents: Field | None) -> list[Record]:
-    """The records in all the paths. Raises ValueError if there is none or one is there twice."""
+    """The records in all paths. Raises ValueError if there is none, or one occurs twice."""
     if not paths:
         raise ValueError("name the runs to score: a folder of official logs, or a results.jsonl")
     ruleset = opponents.ruleset if opponents else "self-tuning"

@@ -1,4 +1,4 @@
-"""AlgoPerf's score: on how many workloads a method reaches the target, and how fast.
+"""AlgoPerf's score: the number of workloads on which a method reaches the target, and its speed.
 
 Dahl et al., Benchmarking Neural Network Training Algorithms, 2023, section 4. https://arxiv.org/abs/2306.07179
 
@@ -41,29 +41,29 @@ class Standing:
 
     @property
     def hits(self) -> int:
-        """Workloads whose target the median study reaches, however slowly."""
+        """The number of workloads whose target the median study reaches, at any speed."""
         return sum(isfinite(time) for time in self.times.values())
 
     def profile(self, tau: float) -> float:
-        """rho(tau): the share of the workloads reached within tau times the best time."""
+        """rho(tau): the share of workloads with a time to target of at most tau times the best."""
         return sum(ratio <= tau for ratio in self.ratios.values()) / len(self.ratios)
 
     def profile_corners(self) -> list[tuple[float, float]]:
-        """(tau, rho(tau)) at tau = 1, wherever rho jumps, and at tau = 4."""
+        """(tau, rho(tau)) at tau = 1, at each jump of rho, and at tau = 4."""
         jumps = {ratio for ratio in self.ratios.values() if isfinite(ratio)}
         return [(tau, self.profile(tau)) for tau in sorted(jumps | {1.0, CUTOFF})]
 
 
 def credit(ratio: float) -> float:
-    """The credit for one workload: 1 for the fastest method, 0 from four times its time on."""
+    """The credit for one workload: 1 for the fastest method, 0 for one 4 times slower or more."""
     return max(0.0, (CUTOFF - ratio) / (CUTOFF - 1))
 
 
 def rank(times: Mapping[str, Mapping[str, float]]) -> dict[str, Standing]:
     """The standing of every method in the pool, best score first, then by name.
 
-    times: method -> workload -> median time to target. A workload that only some methods
-    name counts as missed by the others; one that nobody solves still counts.
+    times: method -> workload -> median time to target. A workload counts as missed by a method
+    that lacks it, and counts even if no method reaches its target.
     """
     workloads = list(dict.fromkeys(workload for row in times.values() for workload in row))
     rows = {

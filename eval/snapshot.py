@@ -1,6 +1,6 @@
 """Snapshots of the source of a user's module, and of the modules that it imports from its folder.
 
-A run takes hours, in which the files may be edited. All its processes import from the snapshot.
+The files may be edited while a run takes hours; all its processes import from the snapshot.
 """
 
 import ast
@@ -16,9 +16,9 @@ from pathlib import Path
 from types import ModuleType
 from zlib import crc32
 
-OURS = ("eval", "selftune")  # whose version is in the records
-_TEXTS: dict[Path, str] = {}  # of loaded snapshots
-_ADDED: set[str] = set()  # folders at the end of Python's path, for snapshots
+OURS = ("eval", "selftune")  # packages whose version is in the records
+_TEXTS: dict[Path, str] = {}  # the sources in loaded snapshots
+_ADDED: set[str] = set()  # folders that snapshots have appended to Python's path
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Snapshot:
 
     @property
     def file(self) -> Path:
-        """The module's. Raises ValueError if that was edited since."""
+        """The module's file. Raises ValueError if it was edited after the snapshot."""
         source = dict(self.sources)[self.module]
         if _text(Path(source.path)) != source.text:
             raise ValueError(f"{source.path} was edited since the command began")
@@ -90,7 +90,7 @@ class Snapshot:
 
 
 def text_of(path: Path) -> str:
-    """The text of a file; if it is in a loaded snapshot, as it was when that was taken."""
+    """The text of a file: from a loaded snapshot that contains it, or else from the disk."""
     return _TEXTS[path] if path in _TEXTS else _text(path)
 
 
@@ -124,7 +124,7 @@ class _Finder(MetaPathFinder, Loader):
 
 
 def _with_neighbours(start: Mapping[str, Source], root: Path) -> _Sources:
-    """The modules, and all under `root` that they import, wherever in their text."""
+    """The modules, and all modules under `root` that they import, inside functions too."""
     found = dict(start)
     todo = list(start)
     while todo:
@@ -138,7 +138,7 @@ def _with_neighbours(start: Mapping[str, Source], root: Path) -> _Sources:
 
 
 def _imported(name: str, source: Source) -> Iterator[str]:
-    """The modules that a text may import, all packages included."""
+    """The modules that a source may import, and all packages that contain them."""
     package = name if source.is_package else name.rpartition(".")[0]
     yield from _packages(package)
     try:
@@ -159,7 +159,7 @@ def _imported(name: str, source: Source) -> Iterator[str]:
 
 
 def _packages(name: str) -> Iterator[str]:
-    """A name and the packages that it is in, the outermost first."""
+    """A module's name and those of the packages that contain it, the outermost first."""
     parts = name.split(".") if name else []
     yield from (".".join(parts[: n + 1]) for n in range(len(parts)))
 
@@ -177,7 +177,7 @@ def _file(name: str, root: Path) -> Path | None:
 
 
 def _is_elsewhere(top: str, root: Path) -> bool:
-    """Whether Python's path has the name before `root` has: the folder is added at its end."""
+    """Whether a folder of Python's path other than `root`, which is searched last, has the name."""
     spec = PathFinder.find_spec(top, [folder for folder in sys.path if folder not in _ADDED])
     return spec is not None and spec.origin is not None and root not in Path(spec.origin).parents
 
@@ -191,5 +191,5 @@ def _is_package(path: Path) -> bool:
 
 
 def _text(path: Path) -> str:
-    """Decoded as Python does it."""
+    """The source, decoded as Python decodes it."""
     return decode_source(path.read_bytes())

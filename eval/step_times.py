@@ -1,4 +1,4 @@
-"""Calibrated seconds, which do not depend on when a trial ran: steps times ms for a step.
+"""Calibrated seconds, which do not depend on when a trial ran: steps times milliseconds per step.
 
 The file is written by `python -m eval.calibrate`, which times all methods in turn on one machine.
 """
@@ -18,7 +18,7 @@ BUNDLED = Path(__file__).parent / "baselines" / NAME
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Milliseconds that a training step takes, evaluation apart, and where they were measured."""
+    """Milliseconds per training step, without evaluations, and where they were measured."""
 
     device: str
     made_with: str
@@ -42,14 +42,14 @@ class StepTimes:
         return found
 
     def text(self) -> str:
-        """The inverse of `read`."""
+        """The content of the file; `read` is the inverse."""
         content = {"device": self.device, "made_with": self.made_with, "ms": self.ms}
         return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
     def of(self, pool: Pool, entrant: Entrant) -> dict[str, float]:
-        """ms a step of an entrant on each of the pool's workloads that it was timed on.
+        """An entrant's milliseconds per step, on each workload of the pool on which it was timed.
 
-        Only of the code and the configuration that the trials had.
+        Only times of the same code and configuration as in the trials count.
         """
         found = {}
         for workload, rules in pool.rules.items():
@@ -61,7 +61,7 @@ class StepTimes:
 
 
 def standings(pool: Pool, times: StepTimes) -> dict[str, Standing]:
-    """Who was timed on all workloads, ranked by seconds: median steps times ms a step."""
+    """The entrants timed on all workloads, ranked by seconds: median steps times ms per step."""
     seconds = {}
     for entrant in pool.entrants:
         ms, steps = times.of(pool, entrant), pool.steps[entrant.name].times

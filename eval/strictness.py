@@ -44,7 +44,7 @@ def steps_to(record: Record, target: float, settled: int = 0) -> Range:
     if reached < inf or record["outcome"] != "hit":
         return reached, reached
     rules, curve = record["rules"], record["curve"]
-    # The first evaluation is a period after the start.
+    # The first evaluation takes place one period after the start.
     following = curve[-1][0] + curve[0][0] if curve else record["steps_to_target"] + 1
     return (following if following <= rules["budget"] * rules["step_hint"] else inf), inf
 
@@ -61,7 +61,8 @@ def moved(pool: Pool, strictness: float) -> dict[str, float]:
 def scores(pool: Pool, targets: Targets, settled: Settled | None = None) -> dict[str, Range]:
     """(lowest, highest) score of every entrant, over the workloads that have a target here.
 
-    The highest is its own earliest times among the others' latest ones, and the other way round.
+    The highest score combines its own earliest times with the others' latest ones, the lowest its
+    own latest with the others' earliest ones.
     """
     times = _times(pool, targets, settled or {})
     least, most = ({name: its[end] for name, its in times.items()} for end in (0, 1))

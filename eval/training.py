@@ -49,7 +49,7 @@ class Evaluation:
     validation: float  # the metric; nan once the loss is not finite
     seconds: float  # training and preparing for evaluation, so far
     evaluation_seconds: float  # evaluating, so far
-    # These two can be called only until training goes on.
+    # These two can be called only before training continues.
     test: Callable[[], float]  # the metric on the test split
     at: Callable[[Weights, str], float]  # the metric at other weights, on "validation" or "test"
     last: bool  # no steps are left, or the weights cannot change any more
@@ -60,9 +60,9 @@ class Evaluation:
 
 
 class Run:
-    """A model, what trains it, and its batches, a step at a time.
+    """A model, its optimizer and schedule, and its batches; trains one step at a time.
 
-    training: the split, on the device.
+    training: the training split, on the device.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ def train(
 
 
 def _at_rest(optimizer: torch.optim.Optimizer, model: nn.Module, before: list[Tensor]) -> bool:
-    """Whether every learning rate is zero and no weight differs from `before`, a period ago."""
+    """Whether every learning rate is zero and all weights equal `before`, those a period ago."""
     return all(group.get("lr") == 0 for group in optimizer.param_groups) and all(
         map(torch.equal, model.parameters(), before)
     )

@@ -1,4 +1,4 @@
-"""One trial: one method on one workload with one set of seeds, and the record it leaves."""
+"""One trial: one method on one workload with one set of seeds, and the record of it."""
 
 import platform
 import traceback
@@ -26,7 +26,7 @@ Watch = Callable[[int, float], None]  # told the step and the metric of every ev
 
 @dataclass(frozen=True)
 class Trial:
-    """All that a process needs to train, and nothing that cannot be pickled."""
+    """Everything that a process needs for training; can be pickled."""
 
     workload: Workload
     method: str  # its name in tables
@@ -118,7 +118,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _hit(trial: Trial, evaluations: list[Evaluation]) -> Evaluation | None:
-    """The evaluation at which the target was reached, as soon as that is certain."""
+    """The evaluation at which the target was reached; None while that is not certain."""
     workload, target, last = trial.workload, trial.target, evaluations[-1]
     if target is None:
         return None

@@ -1,7 +1,7 @@
 """The agreement of pocket results with AlgoPerf's published ones: `python -m eval.trust`.
 
 Rank correlations over the methods that have both, for each published field and for each workload.
-Only ranks are compared: the scores belong to pools that have not the same members.
+Only ranks are compared, because the scores come from pools with different members.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ COUNTERPARTS: Mapping[str, Mapping[str, Sequence[str]]] = {
         "baseline": ["nadamw_v05", "nadamw"],
         "adamg": ["adamg"],
     },
-    # Here a submission has five points, and our method one of them.
+    # Here a submission has five settings, and our method one of them.
     "published-v0.5-external": {
         "shampoo_submission": ["shampoo"],
         "generalized_adam": ["generalized_adam"],
@@ -67,8 +67,8 @@ Numbers = Mapping[str, float]  # by method
 def recorded_pool(trials: Sequence[Record], names: Sequence[str]) -> Pool:
     """The first study of the published methods recorded on all of the workloads of these names.
 
-    Nobody else is in it, so that no other method changes their scores. Raises ValueError if there
-    is none.
+    The pool has no other methods, which would change the scores. Raises ValueError if there is
+    none.
     """
     first = [
         trial
@@ -88,7 +88,7 @@ def recorded_pool(trials: Sequence[Record], names: Sequence[str]) -> Pool:
 
 
 def counterparts(field: Field, pool: Pool) -> dict[str, str]:
-    """From the submissions of a field to the methods of the pool that stand for them."""
+    """By submission of a field, the method of the pool with its settings."""
     here = {entrant.name for entrant in pool.entrants}
     found = {
         submission: next((method for method in methods if method in here), None)
@@ -98,7 +98,7 @@ def counterparts(field: Field, pool: Pool) -> dict[str, str]:
 
 
 def measures(pool: Pool, besides: Besides, times: StepTimes | None) -> Mapping[str, Numbers]:
-    """The measures of a method on pocket scale, each such that higher is better."""
+    """By measure and method, the values at pocket scale; higher is better in all of them."""
     easier = {
         name: low
         for name, (low, _) in strictness.scores(pool, besides.easier, besides.settled).items()
@@ -115,7 +115,7 @@ def measures(pool: Pool, besides: Besides, times: StepTimes | None) -> Mapping[s
 
 
 def agreement_table(pool: Pool, found: Mapping[str, Numbers]) -> Table:
-    """A row a field and a measure."""
+    """A table with a row for each field and measure."""
     rows = []
     for field in FIELDS.values():
         here = counterparts(field, pool)
@@ -136,7 +136,7 @@ def agreement_table(pool: Pool, found: Mapping[str, Numbers]) -> Table:
 
 
 def workloads_table(trials: Sequence[Record], workloads: Sequence[Workload]) -> Table:
-    """A row a workload and a field, over the methods recorded on that workload."""
+    """A table with a row for each workload and field, over the methods recorded on it."""
     rows = []
     for field in FIELDS.values():
         published = records(field)
@@ -230,7 +230,7 @@ def _shown(measure: str, value: float | None) -> str:
 def tables(
     trials: Sequence[Record], workloads: Sequence[Workload], times: StepTimes | None
 ) -> list[Table]:
-    """All that is printed. workloads: of the scores."""
+    """All tables that are printed. workloads: the workloads over which methods are scored."""
     pool = recorded_pool(trials, [workload.name for workload in workloads])
     found = measures(pool, Besides.of(workloads, pool.rules), times)
     made = [agreement_table(pool, found), workloads_table(trials, POCKET)]
@@ -254,7 +254,7 @@ def figure(trials: Sequence[Record], workloads: Sequence[Workload]) -> str:
 
 
 def recorded() -> list[Record]:
-    """The trials of seed 0: those of the baselines, and of methods recorded for this alone."""
+    """The trials of seed 0: those of the baselines, and of the published methods."""
     return [*baselines.read(), *read_records(PUBLISHED_METHODS)]
 
 

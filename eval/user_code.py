@@ -11,17 +11,17 @@ from .snapshot import Snapshot
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference to an object in a source file, as that was when the command began."""
+    """A reference to an object in a source file, in the file's state when the command started."""
 
     place: str  # a .py file or the name of a module
-    name: str  # in the module; with dots, an attribute of what is there
+    name: str  # of an object in the module; dots lead to attributes
     snapshot: Snapshot
 
     @staticmethod
     def of(text: str, kind: str) -> "Reference":
-        """The reference "PLACE:NAME"; kind says, for messages, what the object should be.
+        """The reference "PLACE:NAME". kind: what the object should be, for messages.
 
-        Raises ValueError, in a line, if the place cannot be imported or has no source.
+        Raises ValueError, with a message of one line, if it cannot be imported or has no source.
         """
         place, _, name = text.rpartition(":")
         try:

@@ -44,10 +44,10 @@ class Splits:
 class Workload:
     """A training problem with a budget.
 
-    All functions are device-agnostic: random numbers are drawn from the CPU generator and
-    moved to where the data are, so that one seed means one data order everywhere.
+    All functions work on every device: random numbers are drawn from a CPU generator and moved to
+    the device of the data, so that a seed gives the same data order everywhere.
 
-    Raises ValueError for a name that is no file name and for a budget of fewer than 20 steps.
+    Raises ValueError for a name that is not a file name and for a step_hint below 20 steps.
     """
 
     name: str
@@ -59,10 +59,10 @@ class Workload:
     training_batches: Callable[[Arrays, int, Generator], Iterator[Batch]]  # endless, augmented
     loss: Callable[[nn.Module, Batch], Tensor]  # mean training loss of one batch
     evaluate: Callable[[nn.Module, Arrays], float]  # the metric; the model is in eval mode
-    # What `load` reads, one data set or several: a name in eval/data's manifest, or the path of a
-    # file or folder of your own; () if it computes its data. Records carry the checksums.
+    # The data sets that `load` reads: names in eval/data's manifest, or paths of your own files or
+    # folders; () if it computes its data. Records contain their checksums.
     dataset: Dataset | tuple[Dataset, ...] = ()
-    algoperf: str | None = None  # the AlgoPerf workload it stands for, if any
+    algoperf: str | None = None  # its counterpart in AlgoPerf, if there is one
     # False: a trial ends at the first evaluation that reaches the target. True, for small data
     # that a model overfits: a trial trains for at least step_hint steps and must be at the target
     # then; it reached the target when the last unbroken row of evaluations at the target began.

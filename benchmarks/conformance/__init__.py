@@ -1,8 +1,8 @@
-"""Checks of any class that is to take the place of torch's own optimizers.
+"""Checks of any class that replaces one of torch's own optimizers.
 
-They restate what torch's own optimizer tests ask (torch/testing/_internal/common_optimizers.py is
-built for), and what these do not ask but training code relies on. A check gets a `Make`, and
-fails by raising anything. `python -m benchmarks.conformance` prints the table of
+They cover what torch's own optimizer tests require (torch/testing/_internal/common_optimizers.py
+is made for these), and what they do not require but training code relies on. A check gets a `Make`
+and fails by raising any exception. `python -m benchmarks.conformance` prints the table of
 docs/conformance.md.
 """
 

@@ -41,7 +41,7 @@ class Make:
 
 
 class AroundTorchs(optim.ScheduleFree):
-    """ScheduleFree around torch's AdamW, made as other optimizers are."""
+    """ScheduleFree around torch's AdamW, constructed like other optimizers."""
 
     def __init__(self, params: Any, lr: float = 0.01, weight_decay: float = 0.0) -> None:
         options: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
@@ -49,7 +49,7 @@ class AroundTorchs(optim.ScheduleFree):
 
 
 class AroundOurs(optim.ScheduleFree):
-    """ScheduleFree around our AdamW, made as other optimizers are."""
+    """ScheduleFree around our AdamW, constructed like other optimizers."""
 
     def __init__(self, params: Any, lr: float = 0.01, weight_decay: float = 0.0) -> None:
         options: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
@@ -72,7 +72,7 @@ def weights(dtype: torch.dtype = torch.float32, device: str = "cpu") -> list[Ten
 
 
 def give_gradients(params: Iterable[Tensor], step: int) -> None:
-    """Those of a noisy bowl around 1, the same for the same parameters and step."""
+    """Set the gradients of a noisy quadratic around 1, the same for equal parameters and steps."""
     generator = torch.Generator().manual_seed(step)
     for p in params:
         noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
@@ -118,7 +118,7 @@ def trained(make: Make, steps: int = 5, dtype: torch.dtype = torch.float32) -> A
 
 
 def same(a: Any, b: Any) -> bool:
-    """Equality of nested state, tensors bit for bit."""
+    """Whether two nested states are equal, tensors bit for bit."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return a.dtype == b.dtype and torch.equal(a, b)
     if isinstance(a, dict) and isinstance(b, dict):
@@ -129,7 +129,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def assert_same_future(one: Any, params: Any, other: Any, others: Any) -> None:
-    """Both go on alike, bit for bit."""
+    """Assert that both continue equally, bit for bit."""
     assert same(one.state_dict()["state"], other.state_dict()["state"])
     train(one, range(20, 25))
     train(other, range(20, 25))

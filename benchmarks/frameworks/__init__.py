@@ -1,8 +1,8 @@
 """Optimizers in training frameworks: the scripts behind the table of docs/frameworks.md.
 
-Every script trains the same small problem in one framework, validates and saves in mid-run, and
-resumes. A subject that needs lines of its own is given them by the script's `wire_...`, where
-they are counted.
+Every script trains the same small problem in one framework, validates, saves a checkpoint during
+the run, and resumes. Lines that an optimizer needs are in the script's functions `wire_...`, in
+which they are counted.
 """
 
 import importlib.util
@@ -12,9 +12,9 @@ import torch
 
 
 def _declare_operators_of_torchvision() -> None:
-    """Let timm and fastai be imported where torchvision was built for CUDA and torch was not.
+    """Make timm and fastai importable if torchvision was built for CUDA and torch was not.
 
-    Its library does not load there, and its import fails at operators that nothing here calls.
+    Then torchvision's library does not load, and its import fails at operators not needed here.
     """
     found = importlib.util.find_spec("torchvision")
     for folder in (found and found.submodule_search_locations) or ():

@@ -30,7 +30,7 @@ SCRIPTS = {
 
 
 def lines(script: ModuleType, package: str) -> int:
-    """How many lines of its own a package needs in a script, imports included."""
+    """The number of lines that a package needs in a script, including imports."""
     tree = ast.parse(inspect.getsource(script))
     bodies = [
         statement

@@ -1,4 +1,4 @@
-"""A training loop of one's own with Accelerate, its checkpoints and its trackers."""
+"""A user's training loop with Accelerate, its checkpoints and its trackers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Tracker(GeneralTracker):
 
 
 class Script:
-    """What a user writes, with the lines of the subject."""
+    """A user's script, with the lines that the optimizer needs."""
 
     def __init__(self, subject: Subject, folder: Path) -> None:
         self.subject, self.tracker = subject, Tracker()

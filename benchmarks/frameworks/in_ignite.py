@@ -51,7 +51,7 @@ def wire_schedulefree(trainer: Engine, evaluator: Engine, optimizer: Any) -> Non
 
 
 class Script:
-    """What a user writes, with the lines of the subject."""
+    """A user's script, with the lines that the optimizer needs."""
 
     def __init__(self, subject: Subject, folder: Path) -> None:
         self.model, self.validated = net(), list[float]()

@@ -30,7 +30,7 @@ from benchmarks.frameworks.problem import (
 )
 from benchmarks.frameworks.subjects import Outcome, Subject
 
-VALIDATED_EVERY, SAVED_AT = 2, 12  # the end of an epoch: its loader is not resumable within
+VALIDATED_EVERY, SAVED_AT = 2, 12  # step 12 ends an epoch; its loader cannot resume within one
 
 
 def wire_selftune(callbacks: list[Callback]) -> None:

@@ -1,4 +1,4 @@
-"""skorch: a net that is fitted in parts."""
+"""skorch: a net trained with partial_fit."""
 
 from __future__ import annotations
 

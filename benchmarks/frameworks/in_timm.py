@@ -1,4 +1,4 @@
-"""timm: its factory of optimizers, its saver of checkpoints and its summary."""
+"""timm: its optimizer factory, CheckpointSaver and summary."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def wire_schedulefree_evaluation(optimizer: Any) -> None:
 
 
 class Script:
-    """What a user writes, with the lines of the subject."""
+    """A user's script, with the lines that the optimizer needs."""
 
     def __init__(self, subject: Subject, folder: Path) -> None:
         self.subject, self.folder = subject, folder

@@ -1,4 +1,4 @@
-"""Trainer of transformers, with a Llama of two layers."""
+"""The Trainer of transformers, with a two-layer Llama."""
 
 from __future__ import annotations
 

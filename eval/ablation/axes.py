@@ -9,7 +9,7 @@ from selftune.schedules import Schedule, constant, cosine, linear, rex, wsd
 from ..cli import listed, one
 
 REFINED, NONE = "refined", "none"
-WARMUP = 0.02  # of the run, as of AlgoPerf's baseline; where the method's own is not known
+WARMUP = 0.02  # of the run, as in AlgoPerf's baseline; used if the method's own is not known
 
 SCHEDULES: dict[str, Callable[[int], Schedule]] = {
     "constant": constant,
@@ -34,7 +34,7 @@ LRS = {
 class Axes:
     """The names on both axes in the order they were given; the first of each is the baseline.
 
-    lr: how a schedule gets its peak, one of LRS.
+    lr: how the peak of a schedule is chosen, one of LRS.
     """
 
     schedules: tuple[str, ...]

@@ -18,7 +18,7 @@ class Cell:
 
     finals: the validation metric at the end, by study; nan where a trial failed.
     steps_to_aim: by study, as a share of step_hint; inf where the target was not reached.
-    recording: the share of step_hint that the run took whose norms made the schedule.
+    recording: the length, as a share of step_hint, of the run whose norms gave the schedule.
     """
 
     method: str
@@ -58,9 +58,9 @@ class Cell:
 
 
 def cells(records: Sequence[Record], axes: Axes) -> list[Cell]:
-    """All cells that the axes cross, methods and workloads in the order of their records.
+    """All cells of the crossed axes, with methods and workloads in the order of their records.
 
-    A cell has the studies of its workload's baseline; one without a record has failed there.
+    A cell has the studies of its workload's baseline; a study without a record counts as failed.
     """
     ablated = [record for record in records if "ablated" in record]
     groups = dict.fromkeys((record["ablated"], record["workload"]) for record in ablated)
@@ -112,7 +112,7 @@ def _steps(record: Record | None, part: dict[str, Any]) -> float:
 
 
 def _recording(records: dict[int, Record]) -> float:
-    """The steps of the recording run, which has as many as the run with the refined schedule."""
+    """The steps of the recording run, which is as long as the run with the refined schedule."""
     return max(
         (r["rules"]["budget"] for r in records.values() if r["schedule"] == REFINED), default=0.0
     )

@@ -34,7 +34,7 @@ class WithSchedule:
         return self.schedule * transfer_lr(1.0, self.tuned_with, self.schedule)
 
     def __call__(self, model: nn.Module, num_steps: int) -> Built:
-        # `schedule` is one over the trial's steps, which are more where the budget is.
+        # `schedule` spans the steps of the trial, which exceed step_hint if the budget does.
         optimizer, own, weights = built(self.build, model, num_steps)
         if own is not None:
             for group in optimizer.param_groups:
@@ -43,7 +43,7 @@ class WithSchedule:
 
 
 def expanded(trials: Sequence[Trial], axes: Axes) -> list[Trial]:
-    """In place of each trial, one for each schedule, and one to record norms if need be.
+    """For each trial, one for each schedule and, if needed, one that records norms.
 
     Raises ValueError for a method that cannot be crossed with these axes.
     """
@@ -61,7 +61,7 @@ def expanded(trials: Sequence[Trial], axes: Axes) -> list[Trial]:
 
 
 def run(trials: Sequence[Trial], results: Results, jobs: int, retry_failed: bool = False) -> None:
-    """Complete the trials; those with a refined schedule once their norms are recorded."""
+    """Complete the trials; those with a refined schedule run after their norms are recorded."""
     complete([t for t in trials if t.details["schedule"] != REFINED], results, jobs, retry_failed)
     waiting = [trial for trial in trials if trial.details["schedule"] == REFINED]
     ready = []
@@ -75,7 +75,7 @@ def run(trials: Sequence[Trial], results: Results, jobs: int, retry_failed: bool
 
 
 def _with(trial: Trial, name: str, axes: Axes, own: Schedule | None) -> Trial:
-    """The trial with a schedule; a refined one has the recorded's shape until it is made."""
+    """The trial with a schedule; "refined" is the recorded schedule until it can be computed."""
     tuned_with = own if axes.lr == "transferred" else None
     shape = with_warmup(axes.recorded if name == REFINED else name, trial.steps, _warmup(own))
     averages = ", ".join(f"{n} {p.describe()}" for n, p in axes.profiles.items()) or "none"
@@ -102,7 +102,7 @@ def _with(trial: Trial, name: str, axes: Axes, own: Schedule | None) -> Trial:
 
 
 def _refined(trial: Trial, records: Sequence[Record]) -> Trial:
-    """The trial with the schedule that its study's recording run refines to.
+    """The trial with the schedule that is refined from its study's recording run.
 
     Raises ValueError if there is none.
     """
@@ -125,7 +125,10 @@ def _refined(trial: Trial, records: Sequence[Record]) -> Trial:
 
 
 def _own_schedule(trial: Trial, axes: Axes) -> Schedule | None:
-    """The method's own schedule, if it is one of ours. Raises ValueError where axes need it."""
+    """The method's own schedule, if it is one of selftune's; else None.
+
+    Raises ValueError if the axes need it.
+    """
     try:
         _, scheduler, weights = built(trial.build, trial.workload.build_model(), trial.steps)
     except Exception as error:

@@ -26,7 +26,7 @@ CSV_COLUMNS = (
 
 def report(records: Sequence[Record], axes: Axes, out: Path) -> None:
     """Print the table of an ablation and write its files into `out`."""
-    # These import matplotlib; nothing else here needs it.
+    # These import matplotlib, which nothing else here needs.
     from ..reporting.html import document, figure, html_table
     from ..reporting.svg import standalone
     from .plots import gains
@@ -71,7 +71,7 @@ def report(records: Sequence[Record], axes: Axes, out: Path) -> None:
 
 
 def warnings(records: Sequence[Record]) -> list[str]:
-    """The objections of the diagnostics to the refinements, with the studies they concern."""
+    """The warnings of the diagnostics about refinements, with the studies concerned."""
     found: dict[tuple[str, str], list[int]] = {}
     for record in records:
         for warning in record.get("objections", ()):

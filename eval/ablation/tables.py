@@ -21,7 +21,7 @@ def grid(cells: Sequence[Cell], method: str) -> Grid:
 
 
 def gains_table(method: str, rows: Grid) -> Table:
-    """The ablation's table: differences with intervals, and how many of them are clear."""
+    """The table of an ablation: gains over the baseline with intervals, and the clear ones."""
     baseline, workloads = next(iter(rows.values())), _workloads(rows)
     lines = []
     for name, row in rows.items():

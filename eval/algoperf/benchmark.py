@@ -23,10 +23,10 @@ class OfficialWorkload:
     """One workload of one version."""
 
     name: str
-    dataset: str  # the folder its data lie in
+    dataset: str  # the folder of its data
     metric: Metric  # `validation/<name>` in the logs
     target: float  # on the validation split
-    test_target: float | None  # reported, never scored; a run goes on until it is reached
+    test_target: float | None  # not scored, but a run continues until it is reached
     runtime: float  # seconds of the external-tuning ruleset
     step_hint: int
     base: str  # of a held-out workload, the one it varies; else its own name
@@ -41,9 +41,9 @@ class Rules:
     studies: int  # a score is the median over them
     workloads: Mapping[str, OfficialWorkload]  # the scored ones
     held_out: Mapping[str, OfficialWorkload]  # missing one of them loses its base
-    hardware: str  # what scores were measured on
+    hardware: str  # on which scores were measured
     gpus: int
-    gpu: str  # part of the name that such a GPU gives itself
+    gpu: str  # part of the name that such a GPU reports
 
     @property
     def all_workloads(self) -> dict[str, OfficialWorkload]:
@@ -130,7 +130,7 @@ A100 = Rules(
     gpus=4,
     gpu="A100-SXM4-40GB",
 )
-# The runner's own small workload, which nobody scores: runs on a CPU.
+# The runner's own small workload, which is not scored and runs on a CPU.
 MNIST = OfficialWorkload("mnist", "mnist", ACCURACY, 0.97, 0.97, 60, 7813, base="mnist")
 VERSIONS = {rules.name: rules for rules in (V05, V06, A100)}
 
@@ -143,8 +143,8 @@ def version(name: str) -> Rules:
 def counted(trials: Iterable[Record], rules: Rules) -> Record:
     """The trial of a study that counts.
 
-    v0.5's code takes the one that reaches the target with the fewest evaluations, and the first
-    of equals; v0.6's published scores come out with the one that takes the fewest seconds.
+    v0.5's code takes the one that reaches the target with the fewest evaluations, the first of
+    equal ones; v0.6's published scores are reproduced by the one that takes the fewest seconds.
     """
     trials = list(trials)
     hits = [trial for trial in trials if trial["outcome"] == "hit"]

@@ -15,9 +15,9 @@ from .published import Field
 from .scores import median_time, official_score, standings, time
 
 RELAXATIONS = (0.0, 0.01, 0.02, 0.03, 0.04, 0.05)
-OVERSHOOT = 1.01  # v0.5 evaluates once more when the budget is used up
-WHOLE = 0.99  # of the budget: the runner stops before a step that would not fit
-STEP_LIMIT = 3.0  # step_hints, of v0.5's own runs
+OVERSHOOT = 1.01  # of the budget: v0.5 evaluates once more when it is used up
+WHOLE = 0.99  # of the budget: the runner stops before a step that would exceed it
+STEP_LIMIT = 3.0  # step_hints, the limit of v0.5's own runs
 MOST_NAMED = 20
 
 
@@ -30,12 +30,12 @@ class Contest:
     workloads: tuple[str, ...]  # scored, in the order of tables
     held_out: Mapping[str, str]  # those that count -> the workload each varies
     entrants: tuple[Entrant, ...]
-    notes: tuple[str, ...]  # what a reader must know before believing a score
+    notes: tuple[str, ...]  # restrictions of the scores, for readers
 
     def standings(
         self, clock: Clock, relaxation: float = 0.0, held_out: bool = True
     ) -> dict[str, Standing]:
-        """Every entrant's standing, best first, with targets relaxed by a fraction."""
+        """The standings of all entrants, best first, with targets relaxed by a fraction."""
         times = {
             entrant.name: {
                 workload: median_time(trials, clock, relaxation)
@@ -55,9 +55,9 @@ class Contest:
 
     @cached_property
     def scores_by_study(self) -> dict[str, list[float]]:
-        """Everybody's official score on study 0 alone, on study 1 alone, ...: the seed spread.
+        """The official scores of all entrants on study 0 alone, on study 1 alone, and so on.
 
-        Only the studies that all entrants have.
+        Only studies that all entrants have.
         """
         num_studies = min(entrant.num_studies for entrant in self.entrants)
         pools = []
@@ -221,14 +221,14 @@ def _other_rules(run: Iterable[Record], contest: Contest) -> list[str]:
 
 
 def _has_other_budget(record: Mapping[str, Any], contest: Contest) -> bool:
-    """Whether it was stopped earlier or later than the rules have it."""
+    """Whether the trial was stopped earlier or later than the rules say."""
     budget = contest.rules.budget if _ruleset(contest) == "self-tuning" else 1.0
     steps = record["rules"].get("step_budget")
     return record["rules"]["budget"] != budget or (steps is not None and steps < budget)
 
 
 def _is_late(record: Mapping[str, Any], contest: Contest) -> bool:
-    """Whether it hit after its budget. The official code does not look: it trusts the runner."""
+    """Whether it reached its target after its budget, which the official code does not check."""
     rules, seconds = contest.rules, time(record, "seconds")
     if record["workload"] not in rules.all_workloads or not isfinite(seconds):
         return False
@@ -244,7 +244,7 @@ def _share(record: Mapping[str, Any], contest: Contest) -> float:
 def _is_unfinished(record: Mapping[str, Any], contest: Contest) -> bool:
     """Whether it ended before its budget without having reached the target.
 
-    Steps may have ended it: v0.5's own runs had a limit of 3 x step_hint beside the seconds.
+    A limit of steps is no such end: v0.5's own runs had one of 3 x step_hint besides the seconds.
     """
     if record["outcome"] == "hit" or record["workload"] not in contest.rules.all_workloads:
         return False
@@ -276,8 +276,8 @@ def _is_official(device: str, rules: Rules) -> bool:
 def is_official(contest: Contest, entrant: Entrant) -> bool:
     """Whether an entrant's score may be called an AlgoPerf score.
 
-    Not if a target was reached after the budget, was another one, or was run for under other rules,
-    nor while runs are unfinished.
+    It may not if a target was reached after the budget, if targets or rules differ, or while runs
+    are unfinished.
     """
     rules = contest.rules
     wanted = set(rules.all_workloads)

@@ -16,7 +16,7 @@ class Dataset:
     folder: str  # below the folder of all data
     patterns: tuple[str, ...]  # each names at least one file
     size: str  # on the disk
-    setup: str  # the flag of datasets/dataset_setup.py that makes it; empty: it needs none
+    setup: str  # the flag of datasets/dataset_setup.py that creates it; empty if none is needed
 
     def missing(self, data: Path) -> list[str]:
         """The missing files, as paths or patterns."""
@@ -73,7 +73,7 @@ DATASETS = {
 
 
 def imagenet_v2(data: Path) -> Path | None:
-    """The folder that ImageNet v2 is in: the README of the runner shows one, its script another."""
+    """The folder of ImageNet v2, which differs between the runner's README and its script."""
     for folder in (data / "imagenet" / "pytorch", data):
         if (folder / IMAGENET_V2).is_file():
             return folder
@@ -81,7 +81,7 @@ def imagenet_v2(data: Path) -> Path | None:
 
 
 def problems(names: Sequence[str], data: Path) -> list[str]:
-    """One line for each data set that is not whole."""
+    """One line for each incomplete data set."""
     lines = []
     for name in dict.fromkeys(names):
         dataset = DATASETS[name]

@@ -1,7 +1,7 @@
 """The official benchmark: `python -m eval.self_tuning --scale full --data-dir DIR`.
 
-Checks what can be checked before any accelerator time, then has AlgoPerf's own runner train each
-workload in each study. The same command goes on where an earlier one was interrupted.
+First makes all checks that need no accelerator, then lets AlgoPerf's own runner train each workload
+in each study. The same command resumes an interrupted one.
 """
 
 import os
@@ -29,7 +29,7 @@ from .launchers import run_here, run_on_cluster
 from .official_run import SUBMISSIONS, OfficialRun
 from .published import FIELDS
 
-# v0.5's own runs had `--max_global_steps` of 3 x step_hint, beside the budget in seconds.
+# v0.5's own runs had `--max_global_steps` of 3 x step_hint besides the budget in seconds.
 STEP_BUDGETS = {V05.name: 3.0}
 
 
@@ -123,7 +123,7 @@ def _runs(
     methods: Sequence[Method],
     options: Namespace,
 ) -> list[OfficialRun]:
-    """Study by study. Raises ValueError if it is not known where AlgoPerf or the data are."""
+    """The runs, study by study. Raises ValueError if AlgoPerf or the data cannot be located."""
     if options.data_dir is None:
         raise ValueError("--scale full needs --data-dir DIR, where DIR/ogbg, DIR/wmt, ... are")
     budget = options.budget or STEP_BUDGETS.get(rules.name)
@@ -167,7 +167,7 @@ def _seed(workload: str, study: int, seed: int) -> int:
 
 
 def _problems(rules: Rules, workloads: Sequence[OfficialWorkload], options: Namespace) -> list[str]:
-    """Everything that is missing, a line each."""
+    """Everything that is missing, one line for each."""
     here = options.launcher == "local"
     disk = preflight.disk_problem(options.out, options.checkpoints)
     try:
@@ -227,7 +227,7 @@ def _complete(
     summaries: dict[str, str],
     options: Namespace,
 ) -> int:
-    """Carry out what is left, keep the records, and report."""
+    """Carry out the remaining runs, save their records, and report."""
     budget = options.budget or STEP_BUDGETS.get(rules.name)
     failed: list[str] = []
 
@@ -267,7 +267,7 @@ def _complete(
 
 
 def _seconds(rules: Rules, run: OfficialRun) -> float:
-    """The longest a run may take, with its evaluations."""
+    """The most seconds that a run may take, including its evaluations."""
     if run.workload not in rules.all_workloads:
         return 2 * MNIST.runtime * rules.budget
     (projected,) = projection.project(rules, [run.workload])
@@ -275,7 +275,7 @@ def _seconds(rules: Rules, run: OfficialRun) -> float:
 
 
 def _report(rules: Rules, records: Sequence[Record], out: Path) -> None:
-    """In one pool with the published field of the same rules, where there is one."""
+    """Report the runs, in one pool with the published field of the same rules, if there is one."""
     known = all(record["workload"] in rules.all_workloads for record in records)
     field = next(
         (f for f in FIELDS.values() if f.rules is rules and f.ruleset == "self-tuning"), None

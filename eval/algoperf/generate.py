@@ -1,7 +1,7 @@
 """Generation of submission folders: `python -m eval.algoperf.generate --method all --out FOLDER`.
 
-A folder stands alone: it carries the method, the adapter and the library. What AlgoPerf's checker
-and leaderboard ask for is there too: submission_info.yml, requirements.txt, LICENSE.
+A folder is self-contained: it has the method, the adapter and the library, and the files that
+AlgoPerf's checker and leaderboard require: submission_info.yml, requirements.txt, LICENSE.
 """
 
 import filecmp
@@ -21,7 +21,7 @@ from ..methods import METHODS, Method
 from ..user_code import Reference
 from ..user_methods import chosen_methods
 
-RULESET = "self_tuning"  # the folder that the checker looks for
+RULESET = "self_tuning"  # the folder that the checker expects
 REPOSITORY = Path(__file__).parents[2]
 ADAPTER = ("adapter.py", "all_gpus.py", "method_state.py", "batch_sizes.py", "expected.py")
 FUNCTIONS = (
@@ -50,18 +50,18 @@ _submission = Submission({build}, dropout_rate={dropout_rate}, label_smoothing={
 
 @dataclass(frozen=True)
 class Entry:
-    """A submission's metadata, and its two regularizers for all workloads."""
+    """A submission's metadata, and its dropout rate and label smoothing for all workloads."""
 
     authors: str = "selftune contributors"
     affiliations: str = ""
-    dropout_rate: float | None = None  # of all workloads alike; None: their own
+    dropout_rate: float | None = None  # for all workloads; None: each workload's own
     label_smoothing: float = 0.0
 
 
 def generate(method: Method, out: Path, entry: Entry = Entry()) -> Path:
     """Write out/self_tuning/<method>; returns that folder.
 
-    One that is there already stays if it is the same. Raises ValueError if it is another.
+    An equal folder that exists is kept. Raises ValueError if a different one exists.
     """
     folder = out / RULESET / method.name
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def _write(method: Method, folder: Path, entry: Entry) -> None:
         shutil.copy(Path(__file__).parent / "submission" / name, folder)
     shutil.copy(REPOSITORY / "LICENSE", folder)
     if isinstance(method.build, Reference):
-        # A file of the user's own: what lies beside it does not come along.
+        # A user's file: other files in its folder are not copied.
         source, module = method.build.source, "method"
         imported = build = method.build.name
     else:
@@ -133,7 +133,7 @@ def _write(method: Method, folder: Path, entry: Entry) -> None:
         "__init__.py": "",
         "submission.py": submission + functions,
         "submission_info.yml": _info(method, entry),
-        # torch is AlgoPerf's affair: a submission may not bring another one.
+        # AlgoPerf provides torch; a submission may not install another version.
         "requirements.txt": "numpy\nscipy\n",
     }
     for name, text in texts.items():
@@ -141,7 +141,7 @@ def _write(method: Method, folder: Path, entry: Entry) -> None:
 
 
 def _info(method: Method, entry: Entry) -> str:
-    """The leaderboard's metadata. JSON's strings are YAML's."""
+    """The leaderboard's metadata as YAML, whose strings may be written as in JSON."""
     about = {
         "submission_name": method.name,
         "submission_folder": f"submissions/{RULESET}/{method.name}",
@@ -156,7 +156,7 @@ def _info(method: Method, entry: Entry) -> str:
 
 
 def _same(left: Path, right: Path) -> bool:
-    """Whether two folders hold the same files, less what running leaves behind."""
+    """Whether two folders have the same files, apart from those that running creates."""
     names = [_files(left), _files(right)]
     return names[0] == names[1] and all(
         filecmp.cmp(left / name, right / name, shallow=False) for name in names[0]

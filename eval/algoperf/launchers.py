@@ -14,14 +14,14 @@ from .official_run import OfficialRun, carry_out
 from .slurm_queue import Queue, error, in_queue
 
 End = Callable[[OfficialRun, str | None], None]  # called when a run ends, with why it failed
-POLL = 30.0  # seconds
-MARGIN = 1.5  # of a job's time over the budget and its evaluations
-SPARE = 3600  # seconds, for data, compilation and the rehearsal
-GRACE = 900.0  # seconds, within which a job that was told to end is ended
+POLL = 30.0  # seconds between two looks at the queue
+MARGIN = 1.5  # a job's time limit divided by its budget with evaluations
+SPARE = 3600  # seconds for data, compilation and the rehearsal
+GRACE = 900.0  # seconds that a job has to end after it was told to
 
 
 def run_here(runs: Sequence[OfficialRun], ended: End) -> None:
-    """One after the other: each uses all GPUs."""
+    """Carry out the runs one after the other; each uses all GPUs."""
     for run in runs:
         try:
             carry_out(run)
@@ -40,9 +40,9 @@ class Job:
         try:
             carry_out(run)
         except RuntimeError:
-            # When a job is to make room, Slurm tells all its processes at once, and the runner
-            # obeys. That is no failure of the run: the job is about to be queued again.
-            time.sleep(1)  # we may be told after the runner
+            # When a job is preempted, Slurm signals all its processes at once, and the runner
+            # ends. The run has not failed: the job is about to be queued again.
+            time.sleep(1)  # this process may be signalled after the runner
             if told:
                 time.sleep(GRACE)
             raise
@@ -50,7 +50,7 @@ class Job:
             signal.signal(signal.SIGTERM, before)
 
     def checkpoint(self, run: OfficialRun) -> submitit.helpers.DelayedSubmission:
-        """Queue it again: it starts anew, or goes on from its checkpoint."""
+        """Queue the job again: it restarts, or resumes from its checkpoint."""
         return submitit.helpers.DelayedSubmission(self, run)
 
 
@@ -69,7 +69,7 @@ def run_on_cluster(
     options: of sbatch, without the dashes.
     Jobs stay in the queue when this process ends; started again, it waits for them.
     """
-    finished = [run for run in runs if run.mark.exists()]  # by jobs that nobody waited for
+    finished = [run for run in runs if run.mark.exists()]  # by jobs for which no process waited
     for run in finished:
         ended(run, None)
     runs = [run for run in runs if run not in finished]

@@ -1,7 +1,7 @@
 """Reading and writing of the official logs: study_<k>/<workload>_<framework>/trial_<j>/.
 
-Scoring looks at one file of each trial, eval_measurements.csv: a row for each evaluation, with
-`score` for the seconds so far. meta_data_0.json beside it says on what and how it was run.
+Scoring reads one file of each trial, eval_measurements.csv: a row for each evaluation, in which
+`score` is the seconds so far. meta_data_0.json in the same folder describes hardware and run.
 """
 
 import csv
@@ -31,7 +31,10 @@ MINIMIZED = ("error_rate", "loss", "ppl", "wer")
 
 
 def submissions(folder: Path) -> list[Path]:
-    """The submissions in a folder: itself, or those right below it. Raises ValueError if none."""
+    """The submissions in a folder: the folder itself, or its subfolders.
+
+    Raises ValueError if there are none.
+    """
     for candidates in ([folder], sorted(path for path in folder.glob("*") if path.is_dir())):
         found = [path for path in candidates if _numbered(path, STUDY)]
         if found:
@@ -72,7 +75,7 @@ def write(records: Iterable[Record], folder: Path) -> list[Record]:
 
     `python -m scoring.score_submissions --submission_directory FOLDER/logs --workload_targets
     FOLDER/workload_targets.json` of submissions_algorithms scores them. Returns the records that
-    could not be written, having no evaluation: they are no part of the official median.
+    cannot be written because they have no evaluation; the official median leaves these out.
     """
     targets: dict[str, dict[str, Any]] = {}
     left_out = []
@@ -114,7 +117,7 @@ def official_metric(name: str) -> str:
 def read_trial(
     trial: Path, name: str, framework: str, rules: Rules, ruleset: Ruleset = "self-tuning"
 ) -> dict[str, Any]:
-    """A record of one trial's folder, but for its method and its study."""
+    """The record of one trial's folder, without its method and its study."""
     meta = _json(trial / "meta_data_0.json")
     flags = _json(trial / "flags_0.json")
     workload = rules.all_workloads.get(name) or _logged_workload(name, meta, trial)
@@ -136,7 +139,7 @@ def read_trial(
     if not rows:
         outcome, reason = "failed", f"no evaluation in {EVALUATIONS}"
     elif outcome == "miss" and len(rows) == 1 and end > curve[0][0]:
-        # The runner catches what an evaluation raises, and goes on without its result.
+        # The runner catches an error of an evaluation, and continues without its result.
         reason = f"no evaluation after step {curve[0][0]}, though trained to step {end}"
         outcome = "failed"
     return {
@@ -191,7 +194,7 @@ def _logged_workload(name: str, meta: Mapping[str, Any], trial: Path) -> Officia
 def _end(
     trial: Path, curve: Sequence[Sequence[Any]], seconds: Sequence[float]
 ) -> tuple[int, float]:
-    """The last step and the seconds until it: measurements.csv ends with a row of its own."""
+    """The last step and the seconds until it, from the last row of measurements.csv."""
     rows = _rows(trial / "measurements.csv") if (trial / "measurements.csv").is_file() else []
     if rows and rows[-1].get("score"):
         return int(float(rows[-1]["global_step"])), float(rows[-1]["score"])
@@ -199,7 +202,7 @@ def _end(
 
 
 def _numbered(folder: Path, pattern: re.Pattern[str]) -> list[tuple[int, Path]]:
-    """(number, path) of the folders named so, in order of number."""
+    """(number, path) of the folders whose names match, sorted by number."""
     found: dict[int, Path] = defaultdict(Path)
     for path in folder.iterdir() if folder.is_dir() else ():
         match = pattern.fullmatch(path.name)

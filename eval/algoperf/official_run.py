@@ -19,7 +19,7 @@ from .benchmark import Rules
 from .generate import RULESET
 from .preflight import RUNNER
 
-# A name that AlgoPerf does not have, as Python imports the first module that it finds.
+# A name that AlgoPerf does not use, because Python imports the first module that it finds.
 SUBMISSIONS = "selftune_submissions"
 LAST_LINES = 15  # of a failed run's output
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -27,19 +27,19 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 
 @dataclass(frozen=True)
 class OfficialRun:
-    """One study of one workload. Nothing in it needs torch, all of it can be pickled."""
+    """One study of one workload. It does not need torch and can be pickled."""
 
     workload: str
     method: str
     study: int
     seed: int  # of the runner's random numbers
-    out: Path  # absolute, as all paths here
-    home: Path  # of AlgoPerf
-    python: str  # the interpreter that has it
-    flags: tuple[str, ...]  # where the data are
+    out: Path  # absolute, like all paths here
+    home: Path  # the folder of AlgoPerf
+    python: str  # the interpreter that has AlgoPerf
+    flags: tuple[str, ...]  # the locations of the data
     gpus: int  # 0: the CPU
-    steps: int | None  # the most that are taken; None: as many as the budget allows
-    checkpoints: bool  # whether an interrupted run goes on; else it starts again
+    steps: int | None  # the largest number of steps; None: as many as the budget allows
+    checkpoints: bool  # whether an interrupted run resumes; otherwise it restarts
 
     @property
     def key(self) -> Key:
@@ -57,12 +57,12 @@ class OfficialRun:
 
     @property
     def mark(self) -> Path:
-        """Written when the runner has ended well."""
+        """A file that is written when the runner has ended without an error."""
         return self.trial / "finished.json"
 
     @property
     def evaluated(self) -> Path:
-        """Written when an evaluation beside the optimizer's state went well."""
+        """A file that is written after a successful evaluation with the optimizer's state."""
         return self.out / "rehearsals" / self.method / f"{self.workload}_pytorch" / "finished.json"
 
     def command(self, rehearsal: bool = False) -> list[str]:
@@ -97,15 +97,15 @@ class OfficialRun:
         ]
 
     def resumable(self) -> bool:
-        """Whether there is a checkpoint, and whole: not of a runner that was ended while writing.
+        """Whether there is a complete checkpoint; a runner may have been ended while writing one.
 
-        Without one the runner would add its evaluations to those of the run that was lost.
+        Without one, the runner would append its evaluations to those of the lost run.
         """
         return any(is_zipfile(path) for path in self.trial.glob("checkpoint_*"))
 
     @property
     def environment(self) -> dict[str, str]:
-        """The submissions and AlgoPerf, and nothing of this repository, can be imported."""
+        """Variables that make the submissions and AlgoPerf importable, but not this repository."""
         return {**os.environ, "PYTHONPATH": os.pathsep.join([str(self.out), str(self.home)])}
 
     def record(self, rules: Rules, configuration: str, budget: float | None) -> Record:
@@ -116,7 +116,7 @@ class OfficialRun:
 
 
 def carry_out(run: OfficialRun, say: Callable[[str], None] = print) -> None:
-    """Run it unless it is finished; before it, try one evaluation where none was tried yet.
+    """Carry out the run unless it is finished; first try one evaluation, if none was tried yet.
 
     Raises RuntimeError, with the end of its output, if it fails.
     """
@@ -134,13 +134,15 @@ def carry_out(run: OfficialRun, say: Callable[[str], None] = print) -> None:
 
 
 def _rehearse(run: OfficialRun, name: str) -> None:
-    """The runner catches what an evaluation raises, such as memory that runs out, and trains on:
-    a run could take days and score nothing.
+    """Try one step and one evaluation. Raises RuntimeError if the evaluation fails.
+
+    The runner catches errors of evaluations, such as a lack of memory, and trains on, so that a
+    run could take days without a score.
     """
     _execute(run, name, rehearsal=True)
     if not (run.evaluated.parent / "trial_1" / logs.EVALUATIONS).is_file():
         raise RuntimeError(
-            f"{run.workload}: no evaluation succeeds beside the state of {run.method}; see "
+            f"{run.workload}: no evaluation succeeds with the state of {run.method} in memory; see "
             f"{_output(run, name)}"
         )
     _write_mark(run.evaluated)
@@ -157,7 +159,7 @@ def _execute(run: OfficialRun, name: str, rehearsal: bool) -> None:
             command,
             cwd=run.home,
             env=run.environment,
-            stdin=subprocess.DEVNULL,  # the runner may ask, with nobody there to answer
+            stdin=subprocess.DEVNULL,  # the runner may ask, and nobody would answer
             stdout=file,
             stderr=subprocess.STDOUT,
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,
@@ -199,5 +201,5 @@ def _alone(run: OfficialRun, name: str, say: Callable[[str], None]) -> Iterator[
 
 
 def _end_with_parent() -> None:
-    """In the child: be told to end when the launcher is gone, even if that was killed."""
+    """In the child: get a signal to end when the launcher ends, even if it is killed."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -17,7 +17,7 @@ RUNNER = "submission_runner.py"
 GIGABYTES = 10  # for logs
 GIGABYTES_WITH_CHECKPOINTS = 40  # two of the largest: 540 million parameters in 5 words each
 SECONDS_TO_IMPORT = 900
-# What the runner imports, beside its package; the last line of the output is for us.
+# The modules that the runner imports besides its package; the last line of the output is parsed.
 PROBE = """
 import json, sys
 import torch, jax, tensorflow, absl, clu, flax, pandas, psutil, GPUtil, tensorflow_datasets
@@ -45,9 +45,9 @@ def package(rules: Rules) -> str:
 
 
 def probe(home: Path, python: str, rules: Rules) -> Host:
-    """Look at AlgoPerf in `home`. Raises ValueError, in a line, if it is not there or not whole.
+    """Inspect AlgoPerf in `home`. Raises ValueError, in one line, if it is missing or incomplete.
 
-    python: the interpreter that is to run it.
+    python: the interpreter that will run it.
     """
     # v0.6 has no tag; this is the commit whose budgets are those of its rules.
     name, version = package(rules), "v0.5.0" if rules is V05 else "2c90454f"
@@ -78,7 +78,7 @@ def probe(home: Path, python: str, rules: Rules) -> Host:
 def problems(
     host: Host, workloads: Sequence[OfficialWorkload], data: Path, gpus: int, on_this_host: bool
 ) -> list[str]:
-    """on_this_host: whether the GPUs that will be used are here, not on a cluster's nodes."""
+    """All problems, one line each. on_this_host: whether the runs use the GPUs of this host."""
     lines = [
         f"this AlgoPerf ({host.version}) has no workload {w.name}; leave it out of --workload"
         for w in workloads

@@ -15,8 +15,8 @@ from .benchmark import Rules
 from .published import FIELDS
 
 REFERENCE = "nadamw"  # the method of eval/methods that is the published baseline's rule
-# Where the baseline's step times come from: field, submission. v0.6 has the machine of v0.5; its
-# own baseline's steps took between .08 and 1.9 s on one workload, fastmri.
+# Sources of the baseline's step times: field, submission. v0.6 has the same machine as v0.5; the
+# steps of its own baseline took between .08 and 1.9 s on one workload, fastmri.
 BASELINES = {
     "v0.5": ("published-v0.5", "baseline"),
     "v0.6": ("published-v0.5", "baseline"),
@@ -29,15 +29,15 @@ class Projection:
     """One study of one workload."""
 
     workload: str
-    step_seconds: float  # published, of the baseline
+    step_seconds: float  # the baseline's published seconds per step
     overhead: float
     step_hint: int
     budget: float  # seconds
-    evaluation_share: float  # seconds of evaluation for a second of training
+    evaluation_share: float  # seconds of evaluation per second of training
 
     @property
     def hinted_hours(self) -> float:
-        """Training hours for step_hint steps, or for what the budget allows of them."""
+        """Training hours for step_hint steps, or for as many of them as the budget allows."""
         return min(self.step_hint * self.step_seconds * self.overhead, self.budget) / 3600
 
     @property
@@ -74,7 +74,7 @@ def project(rules: Rules, workloads: Iterable[str], overhead: float = 1.0) -> li
 
 
 def overhead(records: Sequence[Record], method: str) -> float:
-    """Seconds of a method's step over those of NAdamW's: the median over the workloads.
+    """A method's seconds per step divided by NAdamW's: the median over the workloads.
 
     Raises ValueError if no workload has trials of both.
     """

@@ -19,9 +19,9 @@ from .benchmark import VERSIONS, Rules, Ruleset, counted, rules_of
 PATH = Path(__file__).with_name("published.csv.gz")
 COLUMNS = (
     *("field", "submission", "framework", "workload", "study", "trial"),
-    *("seconds", "steps", "eval_index"),  # to the target; empty: never reached
+    *("seconds", "steps", "eval_index"),  # to the target; empty if it was not reached
     *("best", "last_step", "last_seconds", "step_seconds", "evals", "eval_seconds"),
-    "near",  # step:seconds:metric, where a target relaxed by 5, 4.5, ..., 0 % is first reached
+    "near",  # step:seconds:metric of the first evaluations within 5, 4.5, ..., 0 % of the target
 )
 
 
@@ -35,7 +35,7 @@ class Field:
     ruleset: Ruleset
     source: str
     scores: Mapping[str, float]  # as published
-    caution: str = ""  # what its readers must know
+    caution: str = ""  # a warning for readers
 
     @property
     def rules(self) -> Rules:
@@ -140,7 +140,8 @@ def field(name: str) -> Field:
 def records(field: Field) -> list[Record]:
     """One record for each study of the field: that of the trial which counts.
 
-    A study without any evaluation has none, and no part in the median: so it is scored officially.
+    A study without any evaluation has no record and is left out of the median, as in the official
+    scoring.
     """
     studies: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
     for row in _table():

@@ -2,8 +2,8 @@
 
 TIMES has one row for each published run (algoperf_time_to_target.csv.gz), CURVES one for each
 evaluation of the self-tuning runs (algoperf_curves_selftuning.csv.gz); both were read from the
-logs in mlcommons/submissions_algorithms. Kept: the submissions that have a score, and of their
-learning curves what decides when a target relaxed by up to 5 % was reached.
+logs in mlcommons/submissions_algorithms. The output has the submissions that have a score, and from
+their learning curves the times at which targets relaxed by up to 5 % were reached.
 """
 
 import csv
@@ -92,12 +92,12 @@ def _run(row: Row) -> Run:
 
 
 def _finite(text: str) -> str:
-    """All digits of the number: two times that are equal have to stay so."""
+    """The number with all digits, so that equal times stay equal."""
     return "" if text in ("inf", "nan") else text
 
 
 def _digits(text: str, decimals: int) -> str:
-    """The number in `text` with at most so many decimals; empty for none and for infinity."""
+    """The number in `text` with at most that many decimals; empty if it is empty or infinite."""
     if text in ("", "inf", "-inf", "nan"):
         return ""
     number = f"{float(text):.{decimals}f}"

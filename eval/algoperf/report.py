@@ -28,7 +28,7 @@ NO_SWEEP = (
 def report(contest: Contest, out: Path | None) -> None:
     """Write the contest into `out`, if there is one, and print it."""
     if out:
-        # This imports matplotlib.
+        # Imported here because it imports matplotlib.
         from .page import page
 
         write_text(out / "score.md", as_markdown(contest))
@@ -40,7 +40,7 @@ def report(contest: Contest, out: Path | None) -> None:
 
 
 def as_text(contest: Contest) -> str:
-    """The report for the terminal, without the failures of other entrants."""
+    """The report for the terminal; it leaves out the failures of other entrants."""
     shown = [tables.leaderboard(contest), tables.times(contest, "seconds")]
     shown += [tables.sweep(contest)] if contest.can_relax else []
     shown += [tables.failures(contest, recorded=False)]
@@ -52,7 +52,7 @@ def as_text(contest: Contest) -> str:
 
 
 def leaderboard_text(contest: Contest) -> str:
-    """A published field's leaderboard, and what becomes of it at relaxed targets."""
+    """A published field's leaderboard, at its targets and at relaxed ones."""
     assert contest.field is not None
     field = contest.field
     texts = [f"Source: {field.source}.", *([field.caution] if field.caution else [])]
@@ -61,7 +61,7 @@ def leaderboard_text(contest: Contest) -> str:
 
 
 def differences(contest: Contest) -> list[str]:
-    """The published scores that do not come out, a line each."""
+    """The published scores that are not reproduced, one line for each."""
     assert contest.field is not None
     pairs = {
         name: (published, official_score(contest.seconds[name]))
@@ -122,7 +122,7 @@ def texts(contest: Contest) -> list[str]:
 
 
 def as_csv(contest: Contest) -> str:
-    """A row for every study of every entrant."""
+    """CSV with a row for every study of every entrant."""
     columns = ("seconds_to_target", "steps_to_target", "best_validation", "steps", "seconds")
     rows: list[tuple[object, ...]] = [
         ("submission", "source", "workload", "study", "outcome", *columns)

@@ -1,7 +1,7 @@
 """AlgoPerf's scoring, as its code does it: held-out workloads, medians and the trapezoid.
 
-What `eval.scoring` adds up exactly is here evaluated as scoring/performance_profile.py of
-mlcommons/submissions_algorithms does. Needs the standard library only.
+`eval.scoring` integrates the profile exactly; this module does it numerically, as
+scoring/performance_profile.py of mlcommons/submissions_algorithms. Needs the standard library only.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,8 +31,9 @@ def standings(
 ) -> dict[str, Standing]:
     """The standing of every submission on `workloads`, best official score first.
 
-    held_out: held-out workload -> the one it varies. A held-out workload that is missed, be it
-    by more than four times the best, loses its base; one whose base is missed is missed.
+    held_out: held-out workload -> the one it varies, its base. If a held-out workload is missed
+    or slower than four times the best, its base counts as missed; if a base is missed, so are its
+    held-out workloads.
     """
     columns = [*workloads, *held_out]
     rows = {name: {w: row.get(w, inf) for w in columns} for name, row in times.items()}
@@ -46,8 +47,8 @@ def standings(
         for variant, base in held_out.items():
             if not isfinite(row[variant]) or row[variant] > CUTOFF * best[variant]:
                 row[base] = inf
-    # On the bases the cutoff comes before the held-out workloads take anything away; applied
-    # to what they leave, as `rank` does, it takes nothing more: the best can only get slower.
+    # On the bases, the official code applies the cutoff before held-out workloads remove any, and
+    # `rank` afterwards; that removes no more, because the best time can only get slower.
     for workload in workloads:
         for row in kept.values():
             if row[workload] > CUTOFF * best[workload]:
@@ -65,7 +66,7 @@ def median_time(trials: Iterable[Record], clock: Clock, relaxation: float = 0.0)
 
 
 def time(trial: Record, clock: Clock, relaxation: float = 0.0) -> float:
-    """Seconds or steps until a target relaxed by this fraction was reached, else infinite."""
+    """Seconds or steps until a target relaxed by this fraction was reached; else infinite."""
     if relaxation == 0:
         return time_to_target(trial, clock)
     rules = trial["rules"]

@@ -1,7 +1,7 @@
 """The state of our jobs in Slurm's queue, and the errors of those that failed.
 
-submitit asks sacct, for which a cluster has to keep accounts; not every one does, and a job that
-was cancelled would be waited for for ever. squeue answers on all.
+submitit uses sacct, which needs a cluster that keeps accounts. Without accounts, it would wait
+forever for a cancelled job; squeue works on every cluster.
 """
 
 import subprocess
@@ -16,7 +16,7 @@ Key = TypeVar("Key")
 
 class Queue:
     def __init__(self) -> None:
-        self._absent: set[str] = set()  # jobs without a result that were not there last time
+        self._absent: set[str] = set()  # jobs without a result that were not in the queue last time
 
     def ended(self, jobs: Mapping[Key, Job]) -> dict[Key, str | None]:
         """The jobs that have ended, each with the reason if it failed."""
@@ -28,7 +28,7 @@ class Queue:
                 found[key] = error(job)
             elif job.job_id not in there:
                 absent.add(job.job_id)
-                # At first sight its result may be on its way through the file system.
+                # The first time, its result may not have reached this file system yet.
                 if job.job_id in self._absent:
                     found[key] = (
                         f"job {job.job_id} left the queue without a result; was it cancelled? "
@@ -39,7 +39,7 @@ class Queue:
 
 
 def in_queue(jobs: Collection[Job]) -> set[str]:
-    """The ids of those that are in the queue: all, while Slurm does not answer."""
+    """The ids of the jobs in the queue; all ids if Slurm does not answer."""
     command = ["squeue", "--me", "--array", "--noheader", "--format=%i"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     ids = {job.job_id for job in jobs}
@@ -47,6 +47,6 @@ def in_queue(jobs: Collection[Job]) -> set[str]:
 
 
 def error(job: Job) -> str | None:
-    """Why a job that has ended failed, if it did."""
+    """The reason why a job that has ended failed; None if it did not fail."""
     exception = job.exception()
     return None if exception is None else str(exception)

@@ -13,7 +13,7 @@ from .scores import median_time, official_score
 
 
 def leaderboard(contest: Contest) -> Table:
-    """The official score beside what it leaves out."""
+    """The leaderboard: the official score and further measures."""
     plain = contest.standings("seconds", held_out=False)
     published = contest.field.scores if contest.field else {}
     spread = len(next(iter(contest.scores_by_study.values()))) > 1
@@ -65,7 +65,7 @@ def times(contest: Contest, clock: Clock) -> Table:
 
 
 def sweep(contest: Contest) -> Table:
-    """The score with all targets relaxed alike: what does not survive 1 % was luck."""
+    """Scores with all targets relaxed by the same fraction, which show how robust a lead is."""
     scores = [
         {n: official_score(s) for n, s in contest.standings("seconds", relaxation).items()}
         for relaxation in RELAXATIONS
@@ -94,7 +94,7 @@ def sweep(contest: Contest) -> Table:
 
 
 def spread(contest: Contest) -> Table:
-    """The spread between studies of an entrant: slowest over fastest, if all reach the target."""
+    """Each entrant's slowest study divided by its fastest, if all of them reach the target."""
     rows, ratios = [], []
     for entrant in contest.entrants:
         cells = []
@@ -135,7 +135,7 @@ def failures(contest: Contest, recorded: bool) -> Table:
 
 
 def projected(projections: Sequence[Projection], studies: int, price: float | None = None) -> Table:
-    """price: of an hour of the whole machine."""
+    """The projected costs of a full run. price: of an hour of the whole machine."""
     rows = [
         (
             Cell(p.workload),

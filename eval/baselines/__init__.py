@@ -1,4 +1,4 @@
-"""Recorded trials of the built-in methods: the pool a run is scored in.
+"""Recorded trials of the built-in methods: the pool in which a run is scored.
 
 results.jsonl holds what `python -m eval.self_tuning --workload all --method all` wrote, and
 seed_1.jsonl the same with --seed 1; seed_1_others.jsonl has muon_torch and

@@ -54,7 +54,7 @@ def _draw(pool: Pool, folder: Path) -> None:
 
 
 def table(pool: Pool) -> str:
-    """Scores and steps to the target, a row a method, a column a workload."""
+    """Scores and steps to the target: a row for each method, a column for each workload."""
     return markdown_table(replace(tables.steps_table(pool), own=frozenset()))
 
 

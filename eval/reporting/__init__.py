@@ -1,1 +1,1 @@
-"""The report of a run: tables, figures, sentences, and the files that hold them."""
+"""The report of a run: its tables, figures, sentences and files."""

@@ -43,7 +43,7 @@ class Tables:
     def of(
         pool: Pool, weight_decays: Mapping[str, str], searches: Searches, times: StepTimes | None
     ) -> "Tables":
-        """weight_decays: from a method's one-line configuration to how it decays weights."""
+        """The tables of a pool. weight_decays: by a method's summary, how it decays weights."""
         return Tables(
             steps=steps_table(pool, intervals=score_intervals(pool)),
             oracle=oracle_table(pool, searches.steps),

@@ -1,4 +1,4 @@
-"""report.html: one file with everything in it, readable in light and dark and on paper."""
+"""report.html: one self-contained file, for light and dark screens and for paper."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -36,7 +36,7 @@ STRICTNESS_CAPTION = (
 
 
 def page(title: str, pool: Pool, tables: Tables, provenance: Provenance, settled: Settled) -> str:
-    """The whole report as HTML; tables: those of the other outputs."""
+    """The whole report as HTML. tables: the same as in the other outputs."""
     look = styles(pool.entrants, list(METHODS))
     parts = [
         f"<h1>{escape(title)}</h1>",
@@ -60,7 +60,7 @@ def page(title: str, pool: Pool, tables: Tables, provenance: Provenance, settled
 
 
 def document(title: str, parts: Sequence[str]) -> str:
-    """An HTML page of these parts, with everything it needs in it."""
+    """A self-contained HTML page of these parts."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -71,7 +71,7 @@ def document(title: str, parts: Sequence[str]) -> str:
 
 
 def figure(svg: str, caption: str) -> str:
-    """A figure, scrolling where the page is narrower."""
+    """A figure that scrolls if the page is narrower."""
     return (
         f'<figure><div class="scroll">{svg}</div>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
@@ -79,7 +79,7 @@ def figure(svg: str, caption: str) -> str:
 
 
 def html_table(table: Table, look: Mapping[str, Style]) -> str:
-    """A table under its title; rows that begin with a name in `look` show its colour."""
+    """A table under its title; rows that start with a name in `look` show its colour."""
     left = table.text_columns
     head = "".join(
         f'<th scope="col"{_left(n < left)}>{escape(column).replace("_", "_<wbr>")}</th>'

@@ -14,7 +14,7 @@ LONGEST = 2000  # characters
 LONGEST_NAME = 80
 NAMES = ("workload", "method", "ablated", "schedule")  # keys of a record whose values are names
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters that make a CSV cell a formula
-# What Markdown would take for markup. An underscore inside of a word is none.
+# Characters that Markdown would read as markup. An underscore inside a word is not markup.
 MARKDOWN = re.compile(r"[\\`*\[\]<|~]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)")
 
 
@@ -61,7 +61,7 @@ def _cell(value: object) -> object:
 
 
 def _character(character: str) -> str:
-    # Controls, surrogates and what turns the direction of writing
+    # Control characters, surrogates and characters that change the direction of writing
     if unicodedata.category(character) in ("Cc", "Cs", "Cf", "Co", "Cn"):
         return ascii(character)[1:-1]
     return character
@@ -72,7 +72,7 @@ def _legible(value: Any, is_name: bool = False) -> Any:
         return shown(value, LONGEST_NAME if is_name else LONGEST)
     if isinstance(value, dict):
         return {shown(name): _legible(inner) for name, inner in value.items()}
-    # Curves are numbers, and long.
+    # Curves contain only numbers, and are long.
     if isinstance(value, list) and any(isinstance(inner, str | dict) for inner in value):
         return [_legible(inner) for inner in value]
     return value

@@ -24,7 +24,7 @@ DASHED = {"color": MUTED, "linewidth": 0.8, "linestyle": (0, (4, 3))}  # targets
 def performance_profile(
     standings: Mapping[str, Standing], styles: Mapping[str, Style], clock: Clock = "steps"
 ) -> str:
-    """rho(tau): the share of the workloads solved within tau times the fastest one's time."""
+    """rho(tau): the share of workloads solved within tau times the fastest method's time."""
     figure = Figure(figsize=(7.2, max(3.4, 0.22 * len(standings))), layout="constrained")
     axes = figure.subplots()
     hair = 0.003 * min(7, len(standings))  # sets coinciding lines apart
@@ -56,7 +56,7 @@ def performance_profile(
 
 @matplotlib_style.context(["default", PAPER])
 def learning_curves(pool: Pool, styles: Mapping[str, Style]) -> str:
-    """The validation metric over steps: studies thin, their median thick, to the target."""
+    """The validation metric over steps until the target: thin studies, a thick median."""
     figure, axes_of_workloads = panels(len(pool.workloads), "steps / step_hint", height=2.05)
     for axes, (workload, rules) in zip(axes_of_workloads, pool.rules.items(), strict=True):
         for entrant in reversed(pool.entrants):  # the best on top
@@ -85,7 +85,7 @@ def learning_curves(pool: Pool, styles: Mapping[str, Style]) -> str:
 
 @matplotlib_style.context(["default", PAPER])
 def steps_to_target(pool: Pool, styles: Mapping[str, Style]) -> str:
-    """Every study's steps to the target, their median, and the misses."""
+    """Each study's steps to the target, their median, and the misses."""
     height = 0.55 + 0.17 * len(pool.entrants)
     xlabel = "steps to the target / step_hint"
     figure, axes_of_workloads = panels(len(pool.workloads), xlabel, height, sharey=True)
@@ -141,7 +141,7 @@ def strictness_curves(
 def panels(
     number: int, xlabel: str, height: float, sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """One panel a workload, four in a row."""
+    """A panel for each workload, four in a row."""
     columns = min(4, number)
     rows = -(-number // columns)
     size = (max(4.8, 2.75 * columns), height * rows + 0.7)
@@ -185,7 +185,7 @@ def _value_at(trial: Record, step: int, worst: float) -> float:
 
 
 def _counts(entrant: Entrant, workload: str, step: int, value: float) -> bool:
-    """Whether the median is at the target for good, and not for a while only."""
+    """Whether the median stays at the target, and is not there for a while only."""
     rules = entrant.trials[workload][0]["rules"]
     reached = value >= rules["target"] if rules["higher_is_better"] else value <= rules["target"]
     return reached and step >= median_time(entrant.trials[workload], "steps", entrant.num_studies)
@@ -214,9 +214,9 @@ def _mark_failure(axes: Axes, trial: Record, style: Style) -> None:
 
 
 def _view(pool: Pool, workload: str) -> tuple[float, float]:
-    """The range of the metric worth seeing, which no diverging trial may stretch.
+    """The range of the metric that is shown, which diverging trials do not extend.
 
-    From the best value to where half of the trials are at their third evaluation.
+    From the best value to the median of all trials at their third evaluation.
     """
     rules = pool.rules[workload]
     better = max if rules["higher_is_better"] else min
@@ -266,9 +266,9 @@ def _legend(figure: Figure, pool: Pool, styles: Mapping[str, Style]) -> None:
 def labelled(
     where: Axes | Figure, lines: Sequence[Line2D], names: Sequence[str], **options: Any
 ) -> None:
-    """A legend with these names, whatever they are.
+    """A legend with these names, whatever characters they have.
 
-    As labels, names that begin with _ would be left out, and dollars would begin a formula.
+    matplotlib leaves out labels that start with _, and reads dollar signs as formulas.
     """
     legend = where.legend(lines, list(map(str, range(len(lines)))), **options)
     for text, name in zip(legend.get_texts(), names, strict=True):
@@ -276,7 +276,7 @@ def labelled(
 
 
 def plain(text: Text, name: str) -> None:
-    """Let the text be the name, and no formula."""
+    """Show the text as it is, not as a formula."""
     text.set_parse_math(False)
     text.set_text(name)
 

@@ -12,7 +12,7 @@ VERSIONS = ("python", "torch", "selftune", "device")
 
 @dataclass(frozen=True)
 class Provenance:
-    """command: that made the report, as it was typed."""
+    """The origin of a report. command: as it was typed."""
 
     command: str
     date: str  # of the report, in UTC
@@ -38,7 +38,7 @@ class Provenance:
 
 
 def versions(entrants: Iterable[Entrant], name: str) -> str:
-    """With which version of something trials were made, and how many where there are several."""
+    """The versions of something with which trials were made, with counts if there are several."""
     return _counted(trial["versions"].get(name, "unknown") for trial in _trials(entrants))
 
 

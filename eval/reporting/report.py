@@ -34,7 +34,7 @@ CSV_COLUMNS = (
     *("seconds_to_target", "step_hint", "target", "metric", "best_validation", "final_validation"),
     *("test", "steps", "training_seconds", "evaluation_seconds", "budget", "seed", "data"),
     *("configuration", "python", "torch", "selftune", "device"),
-    # Of the method, the same in all its rows: what a citation of the score needs.
+    # Columns about the method, the same in all its rows, which a citation of the score needs.
     *("score", "score_low", "score_high", "oracle_ratio", "oracle_low", "oracle_high"),
     *("studies", "rules", "command", "date"),
     "step_ms",  # of the method on this workload, by a calibration
@@ -49,10 +49,10 @@ def report(
 ) -> None:
     """Write results.md, results.csv and report.html into `out`, then print the table of a run.
 
-    command: that was typed for it; workloads: those of the user's own, whose searches lie beside
-    their files.
+    command: as it was typed. workloads: the user's own ones, whose searches are recorded in the
+    folders of their files.
     """
-    # These import matplotlib and every workload's libraries; nothing else here needs them.
+    # These import matplotlib and every workload's libraries, which nothing else here needs.
     from ..targets.besides import Besides
     from ..workloads import SUITES, WORKLOADS
     from .html import page
@@ -92,7 +92,7 @@ def title(workloads: Sequence[str], suites: Mapping[str, Sequence[str]]) -> str:
 
 
 def _order(records: Sequence[Record], suites: Mapping[str, Sequence[str]]) -> list[str]:
-    """The workloads of each suite that the run has any of, in the suite's order."""
+    """All workloads of the suites from which the run has a workload, in the suites' order."""
     names = {record["workload"] for record in records}
     parts = [members for suite, members in suites.items() if suite != "all"]
     touched = [members for members in parts if names & {*members}]
@@ -101,7 +101,7 @@ def _order(records: Sequence[Record], suites: Mapping[str, Sequence[str]]) -> li
 
 def as_text(pool: Pool, tables: Tables, searched: Oracle) -> str:
     """The report for the terminal, in ASCII: steps, seconds, failures, and the run's rank."""
-    # Two narrow ones
+    # Two narrow tables
     shown = [steps_table(pool, spread=False), oracle_table(pool, searched, by_workload=False)]
     shown += [tables.pairs, tables.calibrated, tables.seconds, tables.troubles]
     parts = [verdict.rules(pool), *(text_table(table) for table in shown if table.rows)]
@@ -123,7 +123,7 @@ def as_markdown(heading: str, pool: Pool, tables: Tables, provenance: Provenance
 
 
 def as_csv(pool: Pool, provenance: Provenance, searched: Oracle, times: StepTimes | None) -> str:
-    """A row a trial."""
+    """CSV with a row for each trial."""
     intervals = score_intervals(pool)
     oracles = oracle_intervals(pool, searched) if searched else {}
     rules = verdict.rules(pool)

@@ -27,7 +27,7 @@ class Searches(Protocol):
 
 
 def oracle_table(pool: Pool, searched: Oracle, by_workload: bool = True) -> Table:
-    """The oracle ratios, best first; by_workload: whether to show what they are made of."""
+    """The oracle ratios, best first. by_workload: whether to show the ratio on each workload."""
     title = "Oracle ratio: steps over those of the best known"
     if not searched:
         caption = "Not known: no workload here has the log of a search for its target."
@@ -89,7 +89,7 @@ def pairs_table(pool: Pool) -> Table:
 
 
 def levels_table(pool: Pool, searches: Searches) -> Table:
-    """Scores and hits at an easier and at a harder target than the trials ran for."""
+    """Scores and hits at targets that are easier and harder than those of the trials."""
     title = "At easier and harder targets"
     harder = _harder(pool, searches)
     workloads = [w for w in pool.workloads if w in searches.easier and w in harder]
@@ -135,13 +135,13 @@ def _harder(pool: Pool, searches: Searches) -> dict[str, float]:
 
 
 def _range(numbers: tuple[float, float], form: str) -> str:
-    """One number, or two where they differ as they are shown."""
+    """One number, or two if they differ after rounding."""
     low, high = (form.format(number) for number in numbers)
     return low if low == high else f"{low} to {high}"
 
 
 def calibrated_table(pool: Pool, times: StepTimes | None) -> Table:
-    """Steps times ms a step: seconds that do not depend on when a trial ran."""
+    """Seconds that do not depend on when a trial ran: steps times milliseconds per step."""
     title = "Calibrated seconds: steps to the target times ms a step"
     standings = {} if times is None else step_times.standings(pool, times)
     entrants = {entrant.name: entrant for entrant in pool.entrants}

@@ -1,4 +1,4 @@
-"""Figures as SVG that takes its colours from the page around it.
+"""Figures as SVG whose colours come from the HTML page that contains them.
 
 Colours become CSS variables, so that one figure serves a light and a dark page; nothing in the
 text depends on when or where it was drawn. Needs matplotlib.
@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from ..pool import Entrant
 
-# (on white, on the dark page). Chosen so that normal, protan, deutan and tritan eyes tell any
-# two apart. The first belong to the recorded methods, the last is the colour of text.
+# (on a white page, on a dark page). Any two can be told apart with normal, protan, deutan and
+# tritan vision. The first belong to the recorded methods; the last is the colour of text.
 PALETTE = (
     *(("#1f3a9e", "#8ca7f8"), ("#97290a", "#cf4f3c"), ("#45955e", "#6ee884")),
     *(("#ae55c8", "#f8c6f0"), ("#dc9c35", "#d99513"), ("#2fa9fb", "#1985a4")),
@@ -70,8 +70,8 @@ class Style:
 def styles(entrants: Sequence[Entrant], known: Sequence[str]) -> dict[str, Style]:
     """A style for every entrant.
 
-    A method keeps its colour whoever else is among them; known: those that have one. This
-    run's lines are thick, and dashed where the method was recorded too.
+    known: methods with a fixed colour, which does not depend on the other entrants. Lines of this
+    run are thick, and dashed if the method was also recorded.
     """
     size = len(PALETTE)
     given = min(len(known), size)
@@ -91,7 +91,7 @@ def styles(entrants: Sequence[Entrant], known: Sequence[str]) -> dict[str, Style
 
 
 def theme() -> str:
-    """The CSS rules that give the variables their values, on a light and on a dark page."""
+    """CSS rules with the values of the colour variables for light and dark pages."""
 
     def variables(place: int, **others: str) -> str:
         colours = {f"c{n}": pair[place] for n, pair in enumerate(PALETTE)}
@@ -114,7 +114,7 @@ def standalone(svg: str) -> str:
 
 
 def to_svg(figure: Figure, name: str, title: str) -> str:
-    """The figure as an <svg> element; name: of this figure, for ids that are unique in a page."""
+    """The figure as an <svg> element. name: of the figure, which makes its ids unique in a page."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True)

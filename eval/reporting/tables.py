@@ -30,13 +30,13 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     caption: str = ""
     text_columns: int = 1  # the first ones, set left; the others are numbers
-    own: frozenset[str] = frozenset()  # first cells of the rows that are this run's
+    own: frozenset[str] = frozenset()  # first cells of the rows that belong to this run
 
 
 def steps_table(
     pool: Pool, spread: bool = True, intervals: Mapping[str, Interval] | None = None
 ) -> Table:
-    """The score and what it is made of; spread: whether to show the scores of single studies."""
+    """Scores and steps to the target. spread: whether to show the scores of single studies."""
     by_study = pool.scores_by_study()
     spread = spread and len(by_study[pool.entrants[0].name]) > 1
     rows = []
@@ -74,12 +74,12 @@ def steps_table(
 
 
 def seconds_table(pool: Pool) -> Table:
-    """Seconds are compared and scored among methods timed on one machine only."""
+    """Scores by seconds, among methods that were timed on the same machine."""
     entrants = {entrant.name: entrant for entrant in pool.entrants}
     sources = {"this run": pool.seconds(recorded=False), "recorded": pool.seconds(recorded=True)}
     rows = []
     for source, standings in sources.items():
-        alone = len(standings) == 1  # nothing to be faster than
+        alone = len(standings) == 1  # no other method to compare with
         for name, standing in standings.items():
             cells = [
                 time_cell(entrants[name], standing, workload, f"{time:.1f}")
@@ -133,7 +133,7 @@ def configurations_table(pool: Pool, weight_decays: Mapping[str, str]) -> Table:
 
 
 def troubles_table(pool: Pool) -> Table:
-    """Every trial that did not reach its target, and why."""
+    """All trials that did not reach their target, with reasons."""
     rows = [
         (Cell(entrant.name), Cell(workload), Cell(what), Cell(studies))
         for entrant in (*pool.entrants, *pool.unranked)
@@ -168,7 +168,7 @@ def time_cell(entrant: Entrant, standing: Standing, workload: str, shown: str) -
 
 
 def _unranked_cells(entrant: Entrant, pool: Pool) -> list[Cell]:
-    """The cells of an entrant that ran only a part of the plan: times over the trials it has."""
+    """The cells of an entrant that ran only a part of the plan: medians over its trials."""
     cells = []
     for workload, trials in entrant.trials.items():
         time = median_time(trials, "steps", len(trials)) if trials else inf
@@ -182,7 +182,7 @@ def _unranked_cells(entrant: Entrant, pool: Pool) -> list[Cell]:
 
 
 def legend(rows: Iterable[tuple[Cell, ...]], pool: Pool) -> str:
-    """Explains the marks that occur in the workloads' columns, and no others."""
+    """An explanation of the marks that occur in the workloads' columns."""
     texts = [cell.text for row in rows for cell in row[-len(pool.workloads) :]]
     meanings = {
         "miss": "miss: the budget ended first.",
@@ -203,7 +203,7 @@ def _test_cell(trials: Sequence[Record]) -> Cell:
 
 
 def _troubles(entrant: Entrant, workload: str, pool: Pool) -> list[tuple[str, str]]:
-    """(what happened, in which studies): equal reasons together, and all misses."""
+    """(what happened, in which studies), with equal reasons combined and all misses combined."""
     rules, trials = pool.rules[workload], entrant.trials[workload]
     found: dict[str, list[int]] = {}
     for trial in trials:
@@ -211,7 +211,7 @@ def _troubles(entrant: Entrant, workload: str, pool: Pool) -> list[tuple[str, st
             found.setdefault(_short(f"failed: {trial['reason']}"), []).append(trial["study"])
     missed = [trial for trial in trials if trial["outcome"] == "miss"]
     if missed:
-        # A best value just short of the target must not look like it.
+        # A best value just short of the target must not be rounded to the target.
         best = ", ".join(map(_best, missed))
         what = f"missed {rules['metric']} {number(rules['target'], 5)}: best {best}"
         found[what] = [trial["study"] for trial in missed]
@@ -223,13 +223,13 @@ def _troubles(entrant: Entrant, workload: str, pool: Pool) -> list[tuple[str, st
 
 
 def _best(missed: Record) -> str:
-    """The best metric, and the last one where the best would have been enough."""
+    """The best metric, and also the last one if the best is at the target."""
     later = f" but {number(missed['final_validation'], 5)} later" if lost_again(missed) else ""
     return number(missed["best_validation"], 5) + later
 
 
 def own(pool: Pool) -> frozenset[str]:
-    """Names of the rows that are this run's."""
+    """Names of the rows that belong to this run."""
     mine = (*pool.run, *(entrant for entrant in pool.unranked if not entrant.recorded))
     return frozenset(entrant.name for entrant in mine)
 

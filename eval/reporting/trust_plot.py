@@ -1,4 +1,4 @@
-"""A figure of pocket scores over published ones, a panel a field. Needs matplotlib."""
+"""A figure of pocket scores over published ones, with a panel for each field. Needs matplotlib."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +15,7 @@ Point = tuple[str, float, float, float]
 
 @matplotlib_style.context(["default", PAPER])
 def trust_plot(fields: Mapping[str, Sequence[Point]]) -> str:
-    """Every method twice, at the pocket targets and at easier ones, on one vertical line."""
+    """Scatter plots: over each method's published score, its scores at both kinds of targets."""
     figure = Figure(figsize=(4.2 * max(1, len(fields)), 4.4), layout="constrained")
     panels = figure.subplots(1, max(1, len(fields)), sharey=True, squeeze=False)[0]
     for axes, (title, points) in zip(panels, fields.items(), strict=False):
@@ -23,7 +23,7 @@ def trust_plot(fields: Mapping[str, Sequence[Point]]) -> str:
             axes.plot([published] * 2, [own, easier], color=MUTED, linewidth=0.6)
             axes.plot(published, own, "o", color=PALETTE[0][0], markersize=4.5)
             axes.plot(published, easier, "o", color=PALETTE[1][0], markersize=4.5, fillstyle="none")
-            side = ("right", "left")[row % 2]  # neighbours' names do not meet
+            side = ("right", "left")[row % 2]  # so that names of neighbours do not overlap
             text = axes.text(published, max(own, easier) + 0.04, "", rotation=90, ha=side)
             plain(text, name)
         plain(axes.set_title("", loc="left"), title)

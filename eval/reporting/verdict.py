@@ -18,7 +18,7 @@ POCKET_SCALE = (
 
 
 def rules(pool: Pool) -> str:
-    """The rules of the score in one line; no table goes without it."""
+    """The rules of the score in one line, which accompanies every table."""
     num_studies = max(entrant.num_studies for entrant in (*pool.entrants, *pool.unranked))
     version, its_studies = ALGOPERF.get(pool.budget, ("", 0))
     budget = f"budget {pool.budget:g} x step_hint"
@@ -37,7 +37,7 @@ def standings(pool: Pool) -> list[str]:
 
 
 def standing(pool: Pool, entrant: Entrant) -> str:
-    """Rank, score, distance to the neighbours, and whether the studies agree on the order."""
+    """A sentence: rank, score, distance to the neighbours, and whether the studies agree."""
     scores = {name: s.score for name, s in pool.steps.items()}
     mine, hits = scores[entrant.name], pool.steps[entrant.name].hits
     reached = f"{hits} of {len(pool.workloads)} target{'s' if len(pool.workloads) > 1 else ''}"
@@ -63,7 +63,7 @@ def standing(pool: Pool, entrant: Entrant) -> str:
 
 
 def _doubt(pool: Pool, name: str, others: list[str]) -> str:
-    """Whether single studies, each a pool of its own, put it on the same side of the others."""
+    """A sentence on whether the studies, each scored alone, agree on its order among the others."""
     by_study = pool.scores_by_study()
     if len(by_study[name]) < 2:
         return " One study shows no spread: do not rely on small differences." if others else ""
@@ -79,7 +79,7 @@ def _doubt(pool: Pool, name: str, others: list[str]) -> str:
 
 
 def _said(pool: Pool, name: str) -> str:
-    """`name`, told from this run's method of the same name if there is one."""
+    """`name`, distinguished from this run's method of the same name, if there is one."""
     return f"the recorded {name}" if f"{name} (yours)" in pool.steps else name
 
 

@@ -12,7 +12,7 @@ from ..trial import Trial
 from ..workload import Workload
 from .protocol import PROTOCOL, Sizes, again
 
-SEED = 1  # the default of the main command is 0: it never sees the seeds of its targets
+SEED = 1  # the main command's default is 0, so that it does not use the seeds of the targets
 FIRST_NEW_SEED = 1000  # beyond any number of configurations
 WARMUPS = (0.02, 0.05, 0.1)  # of the steps
 
@@ -50,7 +50,7 @@ def configurations(number: int) -> list[Configuration]:
 
     AlgoPerf's ranges, widened for small models.
     """
-    from scipy.stats import qmc  # takes a second, and the runs themselves do not need it
+    from scipy.stats import qmc  # imported here: it takes a second, and the runs do not need it
 
     points = qmc.Sobol(5, scramble=True, rng=SEED).random_base2((number - 1).bit_length())
     return [
@@ -66,7 +66,7 @@ def configurations(number: int) -> list[Configuration]:
 
 
 def search_trials(workload: Workload, sizes: Sizes = PROTOCOL, device: str = "cpu") -> list[Trial]:
-    """Every configuration once, each with a seed of its own."""
+    """One trial for each configuration, each with another seed."""
     return [
         _trial(workload, configuration, "search", index, sizes, device)
         for index, configuration in enumerate(configurations(sizes.configurations))
@@ -76,7 +76,7 @@ def search_trials(workload: Workload, sizes: Sizes = PROTOCOL, device: str = "cp
 def trials_with_new_seeds(
     workload: Workload, best: Record, sizes: Sizes = PROTOCOL, device: str = "cpu"
 ) -> list[Trial]:
-    """The best of the search's configurations again."""
+    """Trials of the search's best configuration with new seeds."""
     configuration = Configuration(**best["configuration"])
     return [
         _trial(workload, configuration, again(best["study"]), FIRST_NEW_SEED + index, sizes, device)

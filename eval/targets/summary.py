@@ -21,7 +21,7 @@ from .protocol import (
 
 
 def summary(workload: Workload) -> str:
-    """The target, where it comes from, and the spread of metrics that is not noise."""
+    """The target, its origin, and the spread of metrics compared with the noise of seeds."""
     records = read(log(workload))
     refuse_other_workload(workload, records)
     search, seeds = searched(records), seeds_of_best(workload, records)

@@ -1,15 +1,15 @@
 """An adapter from any method of eval/methods to AlgoPerf's submission functions, v0.5 and v0.6.
 
-What it takes care of, so that no method has to:
+It ensures for every method that
 
-- the gradient is that of the mean loss over the batches of all GPUs, exactly;
-- evaluations see the evaluation weights, the next update starts from the training weights;
-- BatchNorm statistics belong to the weights that are evaluated;
-- the optimizer state survives the runner's checkpoints.
+- the gradient is exactly that of the mean loss over the batches of all GPUs;
+- evaluations use the evaluation weights, and the next update starts from the training weights;
+- BatchNorm statistics are those of the evaluated weights;
+- the runner's checkpoints contain the optimizer's state.
 
-Of the workload it uses step_hint, model_fn, loss_fn and, in v0.5, eval_period_time_sec: nothing
-that would tell which one it is. Batch sizes go by name, as the rules allow. algoperf is imported
-when the runner calls, never before.
+From the workload it uses step_hint, model_fn, loss_fn and, in v0.5, eval_period_time_sec, which do
+not reveal which workload it is. Batch sizes depend on the workload's name, as the rules allow.
+algoperf is imported only when the runner calls.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Update = tuple[State, nn.Module, Any]  # optimizer_state, params, model_state
 
 
 class Submission:
-    """The five functions, as methods.
+    """AlgoPerf's five submission functions, as methods.
 
     build: (model, num_steps) -> optimizer, scheduler, evaluation weights.
     dropout_rate: of every layer that has dropout; None leaves the workload's own. v0.6 only.
@@ -56,7 +56,7 @@ class Submission:
         self._queue: Iterator[Batch] = iter(())
 
     def get_batch_size(self, workload_name: str) -> int:
-        """The runner answers the ValueError of a held-out workload by asking for its base."""
+        """The batch size. ValueError for a held-out workload; the runner then asks for its base."""
         if workload_name not in BATCH_SIZES:
             raise ValueError(f"no batch size for {workload_name!r}; add one to BATCH_SIZES")
         return BATCH_SIZES[workload_name]
@@ -122,7 +122,7 @@ class Submission:
         if not synchronizes(model):
             average(p.grad for p in model.parameters() if p.grad is not None)
         method_state.step(mean)
-        # v0.5 has no prepare_for_eval, and tells nobody when it will evaluate.
+        # v0.5 has no prepare_for_eval and does not announce evaluations.
         if train_state is None and method_state.expected.evaluation(
             workload.eval_period_time_sec, eval_results
         ):
@@ -165,10 +165,10 @@ class Submission:
 
     @torch.no_grad()
     def _recalibrate(self, workload: Any, model: nn.Module, rng: Any) -> None:
-        """Give every BatchNorm the mean of its statistics over batches, at the present weights.
+        """Set every BatchNorm to the mean of its statistics over batches, at the current weights.
 
-        `recalibrate_batch_norm` knows torch's own layers and one GPU; here are BatchNorms that
-        the workloads wrote themselves, forward passes of the workload's, and means over GPUs.
+        `recalibrate_batch_norm` supports torch's own layers on one GPU. Here the workloads have
+        their own BatchNorm classes and forward passes, and statistics are averaged over GPUs.
         """
         norms: list[Any] = [module for module in model.modules() if _has_statistics(module)]
         tensors = _statistics(norms)
@@ -189,7 +189,7 @@ class Submission:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         average(means)
-        # Back into the tensors there were: the runner saves what it holds in its hands.
+        # Copy into the existing tensors, because the runner saves those that it holds.
         for tensor, mean in zip(tensors, means, strict=True):
             tensor.copy_(mean)
         for norm, mean, var in zip(norms, tensors[::2], tensors[1::2], strict=True):
@@ -197,12 +197,12 @@ class Submission:
 
 
 def _has_statistics(module: nn.Module) -> bool:
-    """Whether it is a BatchNorm: torch's, or one of the speech models' own."""
+    """Whether the module is a BatchNorm: torch's, or one of the speech models' own."""
     return isinstance(getattr(module, "running_mean", None), Tensor) and hasattr(module, "momentum")
 
 
 def _statistics(norms: list[Any]) -> list[Tensor]:
-    """Looked up again each time: some models put new tensors in their place."""
+    """The statistics of a BatchNorm, looked up each time, as some models replace these tensors."""
     return [statistic for norm in norms for statistic in (norm.running_mean, norm.running_var)]
 
 
@@ -212,7 +212,7 @@ def _takes_dropout_rate(workload: Any) -> bool:
 
 @cache
 def _spec() -> Any:
-    """The runner's enumerations; v0.5 called its package otherwise."""
+    """The runner's module of enumerations; in v0.5 its package has another name."""
     try:
         return import_module("algoperf.spec")
     except ModuleNotFoundError as error:

@@ -12,8 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 def mean_loss(summed: Tensor, n_valid: Any) -> tuple[Tensor, Tensor]:
     """The loss to differentiate on this GPU, and the mean loss over the batches of all GPUs.
 
-    DDP takes the mean of all gradients. Of `summed` times the number of GPUs over all valid
-    examples, that is the gradient of the mean loss, even where the numbers of examples differ.
+    DDP averages gradients over GPUs. For the loss `summed` * GPUs / valid examples of all GPUs, the
+    average is the gradient of the mean loss, even if GPUs have different numbers of examples.
     """
     both = torch.stack([summed.detach(), torch.as_tensor(n_valid).to(summed)])
     if world_size() > 1:
@@ -22,7 +22,7 @@ def mean_loss(summed: Tensor, n_valid: Any) -> tuple[Tensor, Tensor]:
 
 
 def synchronizes(model: nn.Module) -> bool:
-    """Whether its gradients are averaged. A v0.6 runner that resumes hands it back without DDP."""
+    """Whether the model's gradients are averaged; v0.6's runner drops DDP when it resumes."""
     uncompiled = getattr(model, "_orig_mod", model)
     return world_size() == 1 or isinstance(uncompiled, DistributedDataParallel)
 
@@ -37,7 +37,7 @@ def average(tensors: Iterable[Tensor]) -> None:
 
 
 def agreed(here: bool) -> bool:
-    """Whether it is so on any GPU: clocks differ, and all must do the same."""
+    """Whether a condition holds on any GPU: clocks differ, and all GPUs must do the same."""
     if world_size() == 1:
         return here
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"

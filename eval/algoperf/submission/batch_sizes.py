@@ -1,6 +1,6 @@
 """Batch sizes by workload, as the rules allow: those of AlgoPerf's NAdamW baseline."""
 
-# Of all GPUs together.
+# For all GPUs together.
 BATCH_SIZES = {
     "criteo1tb": 262_144,
     "fastmri": 32,

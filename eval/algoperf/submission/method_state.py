@@ -21,16 +21,16 @@ class MethodState:
     """An optimizer with its schedule, which moves to the evaluation weights and back."""
 
     def __init__(self, build: Build, model: nn.Module, num_steps: int) -> None:
-        # Recalibration runs the bare model: DDP would exchange buffers, and a compiled one would
-        # be compiled anew for every momentum.
+        # Recalibration runs the bare model: DDP would synchronize buffers, and a compiled model
+        # would be recompiled for every momentum.
         self._model = innermost(model)
         self.optimizer, self._scheduler, self._weights = build(self._model, num_steps)
         self._average = _owner(self._weights)
-        self._evaluation: ExitStack | None = None  # closing it leads back
+        self._evaluation: ExitStack | None = None  # closing it restores the training weights
         self.expected = Expected()
 
     def step(self, loss: Tensor) -> None:
-        """loss: for methods that look at it; nothing is computed again."""
+        """Make a step. loss: for methods that need it; it is not recomputed."""
         closure: Any = lambda: loss  # noqa: E731
         self.optimizer.step(closure)
         if self._scheduler is not None:
@@ -47,7 +47,7 @@ class MethodState:
             self._evaluation = stack.pop_all()
 
     def leave_evaluation(self) -> None:
-        """Move back to the training weights and their statistics, if not there."""
+        """Restore the training weights and their statistics, unless they are active."""
         if self._evaluation is not None:
             self._evaluation.close()
             self._evaluation = None
@@ -55,8 +55,8 @@ class MethodState:
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed training needs, except the model.
 
-        The runner asks after an evaluation, with the model's tensors in its hands. Moving them
-        back to the training weights makes these what the checkpoint holds.
+        The runner calls it after an evaluation and holds references to the model's tensors. With
+        the training weights restored in them, the checkpoint contains these.
         """
         self.leave_evaluation()
         return {name: part.state_dict() for name, part in self._parts().items()}

@@ -107,7 +107,8 @@ def test_a_run_that_fails_is_said_with_its_last_words_and_tried_again(place, cap
 def test_nothing_is_trained_where_no_evaluation_succeeds(place, capsys):
     (place / "home" / "no_evaluation").touch()
     assert self_tuning.main(COMMAND) == 1
-    assert "ogbg: no evaluation succeeds beside the state of prodigy" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "ogbg: no evaluation succeeds with the state of prodigy in memory" in said
     assert {c["experiment_name"] for c in calls(place)} == {"rehearsals/prodigy"}
 
 

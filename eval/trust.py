@@ -5,13 +5,14 @@ Only ranks are compared, because the scores come from pools with different membe
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from math import inf, isfinite
 from pathlib import Path
 from statistics import median
 
 from . import baselines, oracle, strictness
 from .algoperf.published import FIELDS, Field, records
-from .cli import DONE, Parser, chosen, run
+from .cli import DONE, Parser, chosen, count, run
 from .correlation import FEWEST, Correlation
 from .files import write_text
 from .pool import Pool, assemble
@@ -25,7 +26,6 @@ from .targets.besides import Besides
 from .workload import Workload
 from .workloads import POCKET
 
-STUDY = 0  # all methods are recorded in this one
 PUBLISHED_METHODS = baselines.RESULTS.with_name("published_methods.jsonl")
 # field -> submission -> our methods at its settings, the nearest first; the first recorded counts
 COUNTERPARTS: Mapping[str, Mapping[str, Sequence[str]]] = {
@@ -64,27 +64,29 @@ METHODS = {m for field in COUNTERPARTS.values() for methods in field.values() fo
 Numbers = Mapping[str, float]  # by method
 
 
-def recorded_pool(trials: Sequence[Record], names: Sequence[str]) -> Pool:
-    """The first study of the published methods recorded on all of the workloads of these names.
+def recorded_pool(trials: Sequence[Record], names: Sequence[str], studies: int) -> Pool:
+    """The published methods recorded on all workloads of these names, in the first studies.
 
     The pool has no other methods, which would change the scores. Raises ValueError if there is
     none.
     """
-    first = [
+    whole = set(product(names, range(studies)))
+    here = [
         trial
         for trial in trials
-        if trial["study"] == STUDY and trial["workload"] in names and trial["method"] in METHODS
+        if (trial["workload"], trial["study"]) in whole and trial["method"] in METHODS
     ]
     complete = [
         method
-        for method in dict.fromkeys(trial["method"] for trial in first)
-        if {t["workload"] for t in first if t["method"] == method} == set(names)
+        for method in dict.fromkeys(trial["method"] for trial in here)
+        if {(t["workload"], t["study"]) for t in here if t["method"] == method} == whole
     ]
     if not complete:
         raise ValueError(
-            f"no published method is recorded on all of {', '.join(names)}; choose fewer"
+            f"no published method is recorded on all of {', '.join(names)} in as many studies as "
+            f"{studies}; choose fewer"
         )
-    return assemble([trial for trial in first if trial["method"] in complete], [], names)
+    return assemble([trial for trial in here if trial["method"] in complete], [], names)
 
 
 def counterparts(field: Field, pool: Pool) -> dict[str, str]:
@@ -135,13 +137,13 @@ def agreement_table(pool: Pool, found: Mapping[str, Numbers]) -> Table:
     )
 
 
-def workloads_table(trials: Sequence[Record], workloads: Sequence[Workload]) -> Table:
+def workloads_table(trials: Sequence[Record], workloads: Sequence[Workload], studies: int) -> Table:
     """A table with a row for each workload and field, over the methods recorded on it."""
     rows = []
     for field in FIELDS.values():
         published = records(field)
         for workload in workloads:
-            pool = recorded_pool(trials, [workload.name])
+            pool = recorded_pool(trials, [workload.name], studies)
             here = counterparts(field, pool)
             if len(here) < FEWEST:
                 continue
@@ -205,8 +207,7 @@ def _published_steps(published: Sequence[Record], submission: str, workload: str
 
 def _steps(pool: Pool, method: str, workload: str, target: float) -> float:
     (entrant,) = (entrant for entrant in pool.entrants if entrant.name == method)
-    (trial,) = entrant.trials[workload]
-    return strictness.steps_to(trial, target)[0]
+    return median(strictness.steps_to(trial, target)[0] for trial in entrant.trials[workload])
 
 
 def _cells(correlation: Correlation | None, pairs: int) -> list[Cell]:
@@ -228,21 +229,21 @@ def _shown(measure: str, value: float | None) -> str:
 
 
 def tables(
-    trials: Sequence[Record], workloads: Sequence[Workload], times: StepTimes | None
+    trials: Sequence[Record], workloads: Sequence[Workload], studies: int, times: StepTimes | None
 ) -> list[Table]:
     """All tables that are printed. workloads: the workloads over which methods are scored."""
-    pool = recorded_pool(trials, [workload.name for workload in workloads])
+    pool = recorded_pool(trials, [workload.name for workload in workloads], studies)
     found = measures(pool, Besides.of(workloads, pool.rules), times)
-    made = [agreement_table(pool, found), workloads_table(trials, POCKET)]
+    made = [agreement_table(pool, found), workloads_table(trials, POCKET, studies)]
     return [*made, methods_table(pool, found)]
 
 
-def figure(trials: Sequence[Record], workloads: Sequence[Workload]) -> str:
+def figure(trials: Sequence[Record], workloads: Sequence[Workload], studies: int) -> str:
     """The pocket scores over the published ones, as SVG. Imports matplotlib."""
     from .reporting.svg import standalone
     from .reporting.trust_plot import trust_plot
 
-    pool = recorded_pool(trials, [workload.name for workload in workloads])
+    pool = recorded_pool(trials, [workload.name for workload in workloads], studies)
     found = measures(pool, Besides.of(workloads, pool.rules), None)
     own, easier = found["score"], found["score at easier targets"]
     points = {
@@ -263,6 +264,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--workload", default="all", help="a,b or all: whose scores; methods count that have all"
     )
+    parser.add_argument(
+        "--studies",
+        type=count,
+        default=1,
+        help="how many; methods count that are recorded in all of them",
+    )
     parser.add_argument("--results", type=Path, help="more recorded trials, of seed 0")
     parser.add_argument("--out", type=Path, help="a folder for trust.svg")
     options = parser.parse_args(arguments)
@@ -272,10 +279,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = {workload.name: workload for workload in POCKET}
         workloads = chosen(options.workload, known, "workload")
         trials = [*recorded(), *more]
-        for table in tables(trials, workloads, times):
+        for table in tables(trials, workloads, options.studies, times):
             print(f"## {table.title}\n\n{markdown_table(table)}\n\n{table.caption}\n")
         if options.out is not None:
-            write_text(options.out / "trust.svg", figure(trials, workloads))
+            write_text(options.out / "trust.svg", figure(trials, workloads, options.studies))
     except (ValueError, OSError) as error:
         parser.refuse(error)
     return DONE

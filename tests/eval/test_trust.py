@@ -65,19 +65,36 @@ def test_counterparts_are_methods_and_submissions_that_exist(field):
 
 def test_only_published_methods_recorded_on_all_of_the_workloads_are_compared():
     names = [workload.name for workload in POCKET]
-    whole = {entrant.name for entrant in recorded_pool(RECORDED, names).entrants}
+    whole = {entrant.name for entrant in recorded_pool(RECORDED, names, 1).entrants}
     assert {"nadamw", "schedule_free_adamw"} <= whole <= trust.METHODS
     without = [r for r in RECORDED if (r["method"], r["workload"]) != ("nadamw", names[0])]
-    assert {e.name for e in recorded_pool(without, names).entrants} == whole - {"nadamw"}
-    assert "nadamw" in {e.name for e in recorded_pool(without, names[1:]).entrants}
+    assert {e.name for e in recorded_pool(without, names, 1).entrants} == whole - {"nadamw"}
+    assert "nadamw" in {e.name for e in recorded_pool(without, names[1:], 1).entrants}
     with pytest.raises(ValueError, match="no published method is recorded on all of"):
-        recorded_pool([], names)
+        recorded_pool([], names, 1)
+
+
+def test_with_more_studies_only_methods_recorded_in_all_of_them_are_compared():
+    names = [workload.name for workload in POCKET]
+    first = [record for record in RECORDED if record["study"] == 0]
+    again = [{**r, "study": 1} for r in first if r["method"] in ("muon_torch", "lion")]
+    compared = recorded_pool(first + again, names, 2).entrants
+    assert {entrant.name for entrant in compared} == {"muon_torch", "lion"}
+    (without,) = recorded_pool(first + again[:-1], names, 2).entrants
+    assert without.name == again[0]["method"] != again[-1]["method"]
+
+
+def test_more_studies_than_are_recorded_are_refused_in_one_line(capsys):
+    with pytest.raises(SystemExit) as ended:
+        trust.main(["--studies", "99"])
+    assert ended.value.code == 2
+    assert "in as many studies as 99; choose fewer" in " ".join(capsys.readouterr().err.split())
 
 
 def test_records_of_published_methods_are_of_the_methods_of_today():
     for record in trust.read_records(trust.PUBLISHED_METHODS):
         assert record["rules"]["method"] == METHODS[record["method"]].summary
-        assert (record["study"], record["rules"]["seed"]) == (trust.STUDY, 0)
+        assert record["rules"]["seed"] == 0
 
 
 def test_the_command_prints_the_tables_of_the_page(tmp_path, capsys):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from numbers import Real
 from typing import Any
 
+from selftune.plain_numbers import plain_number
 from selftune.schedules import shapes
 from selftune.schedules.form import Beginning, Form, Product, Sequence, Table, Warmup
 
@@ -51,7 +53,9 @@ def form_from_dict(data: Any) -> Form:
 
 
 def _lists(value: Any) -> Any:
-    return [_lists(item) for item in value] if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [_lists(item) for item in value]
+    return plain_number(value) if isinstance(value, Real) else value
 
 
 def _tuples(value: Any) -> Any:

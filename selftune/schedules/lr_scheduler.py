@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from typing import Any, Literal
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from selftune.plain_numbers import plain_number
 from selftune.schedules.schedule import Schedule
 from selftune.step_hooks import innermost_optimizer
 
 ON_MISMATCH = ("error", "given", "saved")
 
-# The groups of each optimizer, with the lr that the last scheduler wrote into each: another value
-# was written since. Groups are compared by identity, as loading a checkpoint replaces them.
-_written: WeakKeyDictionary[Optimizer, list[tuple[dict[str, Any], Any]]] = WeakKeyDictionary()
+# An optimizer's attribute: its groups, with the lr that the last scheduler wrote into each. Groups
+# are compared by identity, as loading a checkpoint replaces them. It is not in a dict of this
+# module, as hooks of the parameters in a group may refer to the optimizer and keep it alive there.
+WRITTEN = "_lrs_of_schedule"
 
 
 class ScheduleLR(LRScheduler):
@@ -92,16 +93,17 @@ class ScheduleLR(LRScheduler):
     def get_lr(self) -> list[Any]:
         groups = self.optimizer.param_groups
         for late in groups[len(self.base_lrs) :]:
-            self.base_lrs.append(late.setdefault("initial_lr", late["lr"]))
+            self.base_lrs.append(late.setdefault("initial_lr", _copied(late["lr"])))
         multiplier = self.schedule(max(0, self.last_epoch))  # -1: later in a SequentialLR
         lrs = [base * multiplier for base in self.base_lrs]
-        _written[self.optimizer] = list(zip(groups, lrs, strict=False))
+        setattr(self.optimizer, WRITTEN, list(zip(groups, lrs, strict=False)))
         return lrs
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
         for name in ("on_mismatch", "_resumed", "_held", "_warned", "_found", "_alone", "_late"):
             del state[name]
+        state |= {name: [_copied(lr) for lr in state[name]] for name in ("base_lrs", "_last_lr")}
         lrs = _plain([group["lr"] for group in self.optimizer.param_groups])
         return {**state, "schedule": self.schedule.to_dict(), "lrs": lrs}
 
@@ -111,8 +113,9 @@ class ScheduleLR(LRScheduler):
         Raises ValueError, and changes nothing, if the saved schedule or peaks differ from the given
         ones, unless `on_mismatch` says which to use, or if the number of groups differs.
         """
-        if "schedule" not in state_dict:
-            raise ValueError("no schedule in the saved state: it is not that of a ScheduleLR")
+        for name in ("schedule", "base_lrs", "last_epoch", "_last_lr"):
+            if name not in state_dict:
+                raise ValueError(f"no {name} in the saved state: it is not that of a ScheduleLR")
         saved = Schedule.from_dict(state_dict["schedule"])
         saved_peaks, groups = list(state_dict["base_lrs"]), self.optimizer.param_groups
         if len(saved_peaks) != len(groups):
@@ -120,7 +123,8 @@ class ScheduleLR(LRScheduler):
                 f"the saved scheduler has {len(saved_peaks)} parameter groups, the optimizer "
                 f"{len(groups)}: build the same groups before loading"
             )
-        late = [group.get("initial_lr", group["lr"]) for group in groups[len(self.base_lrs) :]]
+        added = groups[len(self.base_lrs) :]
+        late = [_copied(group.get("initial_lr", group["lr"])) for group in added]
         peaks = self._with_given([*self.base_lrs, *late], state_dict, saved)
         differences = []
         # Compared as dicts, without what else a schedule carries, such as diagnostics.
@@ -155,10 +159,10 @@ class ScheduleLR(LRScheduler):
         """Write the peaks and the present step's learning rates into the groups."""
         groups = self.optimizer.param_groups
         for group, peak in zip(groups, self.base_lrs, strict=False):
-            group["initial_lr"] = peak.clone() if isinstance(peak, Tensor) else peak
+            group["initial_lr"] = _copied(peak)
         self._last_lr = self.get_lr()
         lrs = self._held or self._last_lr
-        _written[self.optimizer] = list(zip(groups, lrs, strict=False))
+        setattr(self.optimizer, WRITTEN, list(zip(groups, lrs, strict=False)))
         for group, lr in zip(groups, lrs, strict=True):
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(lr)
@@ -178,7 +182,7 @@ class ScheduleLR(LRScheduler):
                     stacklevel=4,
                 )
                 if self.on_mismatch == "given":
-                    group["initial_lr"] = lr.clone() if isinstance(lr, Tensor) else lr
+                    group["initial_lr"] = _copied(lr)
 
     def _with_given(
         self, peaks: list[Any], state_dict: dict[str, Any], saved: Schedule
@@ -195,7 +199,7 @@ class ScheduleLR(LRScheduler):
             near = (max(0, t) for t in (step - 1, step, step + 1))
             known = [lr, peak, *(peak * saved(t) for t in near)]
             if present is not None and all(_differ(present, each) for each in known):
-                given[i] = present
+                given[i] = _copied(present)
         return given
 
     def _notice_other_peaks(self) -> None:
@@ -231,16 +235,14 @@ class ScheduleLR(LRScheduler):
 
 def _left_by_others(optimizer: Optimizer) -> list[Any]:
     return [
-        copy.deepcopy(group["lr"])
-        if "initial_lr" in group and not _is_known(optimizer, i)
-        else None
+        _copied(group["lr"]) if "initial_lr" in group and not _is_known(optimizer, i) else None
         for i, group in enumerate(optimizer.param_groups)
     ]
 
 
 def _is_known(optimizer: Optimizer, number: int) -> bool:
     """Whether a ScheduleLR has written into this group, which was not replaced since."""
-    written = _written.get(optimizer, [])
+    written = _written(optimizer)
     return number < len(written) and written[number][0] is optimizer.param_groups[number]
 
 
@@ -251,7 +253,16 @@ def _was_written(optimizer: Optimizer, number: int) -> bool:
     lr = optimizer.param_groups[number]["lr"]
     if isinstance(lr, Tensor) and lr.device.type != "cpu":
         return False  # reading it would wait for the device
-    return _differ(lr, _written[optimizer][number][1])
+    return _differ(lr, _written(optimizer)[number][1])
+
+
+def _written(optimizer: Optimizer) -> list[tuple[dict[str, Any], Any]]:
+    return vars(optimizer).get(WRITTEN, [])
+
+
+def _copied(lr: Any) -> Any:
+    """A plain number; of an lr that is a tensor, into which steps write, a copy."""
+    return lr.clone() if isinstance(lr, Tensor) else plain_number(lr)
 
 
 def _differ(one: Any, other: Any) -> bool:

@@ -1,12 +1,15 @@
 import copy
+import gc
 import io
 import warnings
+import weakref
 
+import numpy as np
 import pytest
 import torch
 
 from selftune.optim import AdamW, Prodigy, ScheduleFreeAdamW
-from selftune.schedules import ScheduleLR, constant, cosine, linear, wsd
+from selftune.schedules import ScheduleLR, constant, cosine, inverse_sqrt, linear, wsd
 
 
 def one_weight(lr: float = 0.5) -> torch.optim.Optimizer:
@@ -371,3 +374,73 @@ def test_another_number_of_groups_is_one_clear_error(saved_run):
     with pytest.raises(ValueError, match="saved scheduler has 2 parameter groups, the optimizer 1"):
         scheduler.load_state_dict(saved_run[1])
     assert scheduler.state_dict() == before
+
+
+def a_tensor_group(lr: float) -> dict:
+    return {"params": [torch.zeros(1, requires_grad=True)], "lr": torch.tensor(lr)}
+
+
+def test_the_peak_of_a_tensor_lr_that_is_added_later_stays_what_it_was():
+    optimizer = torch.optim.Adam([a_tensor_group(0.5)])
+    scheduler = ScheduleLR(optimizer, constant() * 0.5)
+    optimizer.add_param_group(a_tensor_group(0.5))
+    run(scheduler, 3)
+    assert [group["lr"].item() for group in optimizer.param_groups] == [0.25, 0.25]
+
+
+def test_a_tensor_lr_that_is_written_into_a_loaded_optimizer_is_a_peak_of_its_own():
+    def made(peak):
+        optimizer = torch.optim.Adam([a_tensor_group(peak)])
+        return optimizer, ScheduleLR(optimizer, constant() * 0.5, on_mismatch="given")
+
+    optimizer, scheduler = made(0.5)
+    run(scheduler, 2)
+    saved = optimizer.state_dict(), scheduler.state_dict()
+    optimizer, scheduler = made(0.5)
+    optimizer.load_state_dict(saved[0])
+    optimizer.param_groups[0]["lr"].fill_(4.0)
+    with pytest.warns(UserWarning, match="the given ones are"):
+        scheduler.load_state_dict(saved[1])
+    run(scheduler, 2)
+    assert optimizer.param_groups[0]["lr"].item() == 2.0
+
+
+def test_a_saved_state_does_not_change_when_a_group_is_added():
+    scheduler = ScheduleLR(one_weight(), linear(4))
+    saved = scheduler.state_dict()
+    scheduler.optimizer.add_param_group({"params": [torch.zeros(1, requires_grad=True)]})
+    run(scheduler, 1)
+    assert saved["base_lrs"] == [0.5]
+
+
+def test_numbers_of_numpy_are_saved_as_plain_ones():
+    scheduler = ScheduleLR(one_weight(np.float64(0.5)), inverse_sqrt(np.int64(5)))
+    run(scheduler, 2)
+    file = io.BytesIO()
+    torch.save(scheduler.state_dict(), file)
+    file.seek(0)
+    assert torch.load(file, weights_only=True) == scheduler.state_dict()
+
+
+@pytest.mark.parametrize("name", ["schedule", "base_lrs", "last_epoch", "_last_lr"])
+def test_a_state_that_lacks_a_number_is_refused_and_changes_nothing(name):
+    scheduler = ScheduleLR(one_weight(), linear(4))
+    saved = scheduler.state_dict()
+    run(scheduler, 2)
+    before = scheduler.state_dict()
+    del saved[name]
+    with pytest.raises(ValueError, match=f"no {name} in the saved state"):
+        scheduler.load_state_dict(saved)
+    assert scheduler.state_dict() == before
+
+
+def test_a_scheduler_does_not_keep_an_optimizer_in_memory_that_its_parameters_refer_to():
+    optimizer = one_weight()
+    # As a hook that steps within the backward pass does.
+    (p,) = optimizer.param_groups[0]["params"]
+    p.register_hook(lambda grad, optimizer=optimizer: None)
+    run(ScheduleLR(optimizer, linear(4)), 2)
+    alive = weakref.ref(optimizer)
+    del optimizer, p
+    gc.collect()
+    assert alive() is None

@@ -358,3 +358,18 @@ def test_plot_refuses_labels_of_another_number():
 def test_a_step_before_the_first_is_refused(schedule):
     with pytest.raises(ValueError, match="step must be 0 or more, got -1"):
         schedule(-1)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        polynomial(10, np.float32(2)),
+        power(np.int64(5), np.float64(0.5)),
+        step(10, {np.float64(0.5): np.float32(0.25)}),
+        from_factors(np.ones(3), np.float32(0.5)),
+        linear(10).with_warmup(3, np.float32(0.5)),
+    ],
+    ids=str,
+)
+def test_numbers_of_numpy_are_written_to_json(schedule):
+    assert Schedule.from_json(schedule.to_json()) == schedule

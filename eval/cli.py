@@ -168,7 +168,7 @@ def run(main: Callable[[], int]) -> NoReturn:
         sys.stdout.flush()
     except BrokenPipeError:
         _silence()
-        _say("nobody reads the output any more; what belongs into files is there")
+        _say("the reader of the output is gone; all files were written")
         status = SOME_FAILED
     except OSError as error:
         _silence()

@@ -73,8 +73,8 @@ def meaning(pairs: int) -> str:
         )
     return (
         f"What a difference means: of {pairs} pairs (a workload and a study, with equal seeds) a "
-        f"method has to be faster in {needed} before chance is an unlikely reason (sign test, "
-        f"p < {LEVEL:g}); studies of one workload are much alike, so a p value is rather too small."
+        f"method has to be faster in {needed} before chance becomes an unlikely cause (sign test, "
+        f"p < {LEVEL:g}); studies of one workload are similar, so that p tends to be too small."
     )
 
 

@@ -247,7 +247,7 @@ def _comparable(
     notes = [f"left out of the pool: {', '.join(who)} ({why})" for why, who in reasons.items()]
     notes += [
         f"{', '.join(who)} had a budget of {its:g} x step_hint when recorded, this run has "
-        f"{budget:g}: what they missed they might have reached later"
+        f"{budget:g}: they might have reached the targets that they missed"
         for its, who in short.items()
     ]
     if not usable:

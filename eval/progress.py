@@ -47,7 +47,7 @@ class Progress:
             self._steps.pop(trial.key).close()
         what = "it runs again" if again else "not recorded; the same command runs it again"
         name = " ".join(map(str, trial.key))
-        self._trials.write(f"{name}: {reason}, which is no result: {what}", sys.stderr)
+        self._trials.write(f"{name}: {reason}; this is not a result: {what}", sys.stderr)
 
     def __enter__(self) -> "Progress":
         return self

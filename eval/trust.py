@@ -164,8 +164,8 @@ def workloads_table(trials: Sequence[Record], workloads: Sequence[Workload], stu
             *("hits, easier target", "Spearman", "95 % interval"),
         ),
         tuple(rows),
-        "Over the methods recorded on the workload; a miss is slower than any hit, and as slow as "
-        "another miss. -: all are equal on one side."
+        "Over the methods recorded on the workload; a miss ranks behind every hit and ties with "
+        "other misses. -: all values of one side are equal."
         + ("" if rows else f" No workload has {FEWEST} pairs."),
         text_columns=2,
     )
@@ -262,7 +262,9 @@ def recorded() -> list[Record]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser("eval.trust", "Correlate pocket results with published ones.")
     parser.add_argument(
-        "--workload", default="all", help="a,b or all: whose scores; methods count that have all"
+        "--workload",
+        default="all",
+        help="a,b or all: the workloads to score on; methods must have all of them",
     )
     parser.add_argument(
         "--studies",

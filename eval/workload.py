@@ -78,7 +78,7 @@ class Workload:
             )
         if not re.fullmatch(r"[\w-]+", self.name):
             raise ValueError(
-                f"a workload's name may have letters, digits, _ and -, as files are named after "
+                f"a workload's name may have letters, digits, _ and -, because file names contain "
                 f"it; got {self.name!r}"
             )
 

@@ -16,7 +16,7 @@ from .tables import gains_table, grid, metrics_table, steps_table
 TITLE = "selftune: was it the schedule, the averaging or the seed?"
 CAPTION = (
     "Gain over the first row of the table: studies (dots), mean (bar), 95 % interval (line). Red "
-    "and blue where the interval leaves out zero; a cross where a trial failed."
+    "and blue if the interval excludes zero; a cross if a trial failed."
 )
 CSV_COLUMNS = (
     *("method", "workload", "schedule", "averaging", "study", "metric", "higher_is_better"),

@@ -44,8 +44,8 @@ def gains_table(method: str, rows: Grid) -> Table:
         ("schedule", "averaging", "better / worse", *workloads),
         tuple(lines),
         f"Mean differences over {studies} paired studies (equal seeds) with 95 % intervals by "
-        "Student's t, in the metric's units; positive is better everywhere. Better / worse: on how "
-        f"many workloads the interval leaves out zero; {CAUTION}.",
+        "Student's t, in the metric's units; positive is better everywhere. Better / worse: the "
+        f"number of workloads whose interval excludes zero; {CAUTION}.",
         text_columns=2,
     )
 
@@ -78,9 +78,10 @@ def steps_table(method: str, rows: Grid) -> Table:
         f"{method}: steps to the target, as a fraction of step_hint",
         ("schedule", "averaging", *workloads),
         tuple(lines),
-        "Median over the studies; - where half of them do not reach it. In brackets: with the run "
-        "that recorded the norms, which is free only where it was wanted anyway. Every run is as "
-        "long as its schedule; targets were set by runs with a cosine schedule.",
+        "Median over the studies; - if half of them do not reach the target. In brackets: "
+        "including the run that recorded the norms, which costs nothing only if it was needed "
+        "anyway. Every run is as long as its schedule; targets were set by runs with a cosine "
+        "schedule.",
         text_columns=2,
     )
 

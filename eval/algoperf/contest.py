@@ -101,7 +101,7 @@ def assemble(run: Sequence[Record], field: Field | None, rules: Rules) -> Contes
     strange = sorted({r["workload"] for r in run} - set(known)) if field else []
     if field and strange:
         raise ValueError(
-            f"{', '.join(strange)} is no workload of {field.name}; score it with --against none"
+            f"{', '.join(strange)} is not a workload of {field.name}; score it with --against none"
         )
     names = {r["workload"] for r in (run or theirs)}
     order = [*known, *sorted(names - set(known))]
@@ -155,7 +155,7 @@ def _notes(contest: Contest, run: Sequence[Record]) -> list[str]:
     uncounted = [w for w in rules.held_out if w not in contest.held_out]
     if uncounted:
         notes.append(
-            f"held-out workloads that the run lacks take nothing from anybody here: "
+            f"held-out workloads that the run lacks do not affect any score here: "
             f"{', '.join(uncounted)}"
         )
     for entrant in contest.run:
@@ -164,8 +164,9 @@ def _notes(contest: Contest, run: Sequence[Record]) -> list[str]:
         if any(lacking.values()):
             where = ", ".join(f"{w} ({n})" for w, n in lacking.items() if n)
             notes.append(
-                f"{entrant.name} lacks studies of the {wanted} that the rules want: {where}; "
-                "the median is over those there are, as in the official code"
+                f"{entrant.name} lacks some of the {wanted} studies that the rules require: "
+                f"{where}; "
+                "the median is over those that exist, as in the official code"
             )
     devices = sorted({r["versions"]["device"] for r in run})
     if not all(_is_official(device, rules) for device in devices):

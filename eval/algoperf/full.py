@@ -97,11 +97,13 @@ def _parser() -> Parser:
         help="with slurm: an option of sbatch, such as partition=gpu; may be repeated",
     )
     parser.add_argument(
-        "--checkpoints", action="store_true", help="save at evaluations, and go on from them"
+        "--checkpoints", action="store_true", help="save at evaluations, and resume from them"
     )
     parser.add_argument("--seed", type=natural, default=0, help="where all seeds come from")
     parser.add_argument("--out", type=Path, default=Path("runs/full"), help="a folder")
-    parser.add_argument("--list", action="store_true", help="show what is there and what lacks")
+    parser.add_argument(
+        "--list", action="store_true", help="show what is present and what is missing"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show commands and hours")
     return parser
 

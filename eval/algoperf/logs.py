@@ -65,7 +65,7 @@ def read(folder: Path, rules: Rules, ruleset: Ruleset = "self-tuning") -> list[R
                 record = counted(records, rules)
                 wrong = problem(record)
                 if wrong is not None:
-                    raise ValueError(f"{path} is no log that can be scored: {wrong}")
+                    raise ValueError(f"{path} is not a log that can be scored: {wrong}")
                 found.append(record)
     return found
 
@@ -186,8 +186,8 @@ def _logged_workload(name: str, meta: Mapping[str, Any], trial: Path) -> Officia
         )
     except KeyError as missing:
         raise ValueError(
-            f"{name} is no workload of these rules, and {trial} has no meta_data_0.json with its "
-            f"{missing.args[0]}; remove it or choose other --rules"
+            f"{name} is not a workload of these rules, and {trial} has no meta_data_0.json with "
+            f"its {missing.args[0]}; remove it or choose other --rules"
         ) from None
 
 

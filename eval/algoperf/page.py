@@ -16,7 +16,7 @@ from .scores import time
 PROFILE_CAPTION = (
     "Performance profile by seconds: the share of the workloads whose target a submission reaches "
     "within τ times the seconds of the fastest one, after the rules on held-out workloads. The "
-    "column `exact` is the area under the line. Lines that coincide are set apart by a hair."
+    "column `exact` is the area under the line. Coinciding lines are drawn slightly apart."
 )
 TIMES_CAPTION = (
     "Seconds to the target as a fraction of the workload's external-tuning budget: every study "

@@ -87,7 +87,7 @@ def problems(
     if on_this_host and len(host.gpus) < gpus:
         lines.append(
             f"torch {host.torch} sees {len(host.gpus)} GPUs, --gpus asks for {gpus}; see "
-            "nvidia-smi, or give --gpus (seconds on other hardware are no official ones)"
+            "nvidia-smi, or give --gpus (seconds on other hardware are not official)"
         )
     lines += [
         f"the batch of {w.name}, {BATCH_SIZES[w.base]}, cannot be shared by {gpus} GPUs; give "

@@ -12,12 +12,12 @@ from .contest import Contest, is_official
 from .scores import official_score
 
 UNKNOWN = (
-    "What this report cannot know: whether data, targets and the runner were the official ones "
-    "(it believes the logs); whether a submission looked at the workload; how much of a "
-    "difference is the framework and not the method (published submissions are in JAX or "
+    "This report cannot tell whether data, targets and the runner were the official ones (it "
+    "trusts the logs); whether a submission identified the workload; how much of a difference "
+    "comes from the framework and not from the method (published submissions are in JAX or "
     "PyTorch, and a step of one may take twice as long as the other's); and, from three or five "
-    "studies, small differences: see the spread over seeds. A score belongs to its pool: with "
-    "other competitors it is another number."
+    "studies, small differences: see the spread over seeds. A score depends on the other "
+    "submissions in its pool."
 )
 NO_SWEEP = (
     "Scores at relaxed targets are not shown: the learning curves of the external tuning ruleset "

@@ -163,7 +163,7 @@ def projected(projections: Sequence[Projection], studies: int, price: float | No
         ),
         tuple(rows),
         f"{total}. A horizon is step_hint steps. Step times are the published NAdamW baseline's"
-        f"{slowed}. Nobody knows beforehand when a run reaches its target.",
+        f"{slowed}. When a run reaches its target is not known in advance.",
     )
 
 

@@ -40,7 +40,7 @@ def sha256(dataset: str | PathLike[str]) -> str:
     if not path.exists():
         raise FileNotFoundError(
             f"data set {str(dataset)!r} is neither a file or folder nor bundled; correct the path, "
-            f"name one of {', '.join(known)}, or leave it out where none is read"
+            f"name one of {', '.join(known)}, or omit it if no data are read"
         )
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     state = tuple((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files)

@@ -14,8 +14,8 @@ from .tables import Cell, Table
 
 PROFILE_CAPTION = (
     "Performance profile: the share of the workloads whose target a method reaches within τ times "
-    "the steps of the fastest method. The score is the area under the line. Lines that coincide "
-    "are set apart by a hair."
+    "the steps of the fastest method. The score is the area under the line. Coinciding lines are "
+    "drawn slightly apart."
 )
 STEPS_CAPTION = (
     "Steps to the target of every study (dots) and their median (bars). A cross beyond the dashed "
@@ -29,9 +29,10 @@ CURVES_CAPTION = (
 )
 
 STRICTNESS_CAPTION = (
-    "The score over how much harder all targets are made, as a fraction of themselves. A trial "
-    "ends at its target, so that right of 0 a score is known as a range only: from nothing more "
-    "for this method and all for the others, to the other way round."
+    "The score as a function of how much harder all targets are, as a fraction of the targets. A "
+    "trial ends at its target, so that right of 0 a score is known only as a range: its lower end "
+    "assumes the latest possible times for this method and the earliest for the others, its upper "
+    "end the reverse."
 )
 
 

@@ -50,11 +50,11 @@ def oracle_table(pool: Pool, searched: Oracle, by_workload: bool = True) -> Tabl
         title,
         (*head, *(pool.workloads if by_workload else ())),
         tuple(rows),
-        "To search: steps to the target over those of the best configuration of the search that "
-        "set the target, as a geometric mean over the workloads with a miss counted at the budget; "
-        "1.30 is 30 % more steps than who tunes NAdamW for each workload alone, and other methods "
-        "in the pool do not change it. "
-        + ("To recorded: the same over the fastest recorded method's. " if recorded else "")
+        "To search: steps to the target divided by those of the best configuration in the search "
+        "that set the target, as a geometric mean over the workloads; a miss counts with the whole "
+        "budget. 1.30 means 30 % more steps than NAdamW tuned for each workload separately; other "
+        "methods in the pool do not change it. "
+        + ("To recorded: divided by the fastest recorded method's steps. " if recorded else "")
         + (">: a miss. " if any(">" in cell.text for row in rows for cell in row) else "")
         + _lacking(pool, searched),
         own=own(pool),
@@ -64,7 +64,7 @@ def oracle_table(pool: Pool, searched: Oracle, by_workload: bool = True) -> Tabl
 def _lacking(pool: Pool, searched: Oracle) -> str:
     number = len(pool.workloads) - len(searched)
     what = f"{number} of the {len(pool.workloads)} workloads" if number > 1 else "one workload"
-    return f"Without {what}, of which no search of this version is there." if number else ""
+    return f"Without {what}, for which there is no search of this version." if number else ""
 
 
 def pairs_table(pool: Pool) -> Table:
@@ -116,8 +116,8 @@ def levels_table(pool: Pool, searches: Searches) -> Table:
         tuple(rows),
         "Scores, and workloads whose target the median study reaches. Easier: the metric that the "
         "median configuration of the search reaches. Harder: the best metric of any run of the "
-        "search and of any method here. Both are read from the curves of the same trials. A trial "
-        "ends at its target, so that at a harder one much is known as a range only. "
+        "search and of any method here. Both are computed from the curves of the same trials. A "
+        "trial ends at its target, so that many results at a harder one are known only as ranges. "
         + _lacking(pool, searches.easier),
         own=own(pool),
     )

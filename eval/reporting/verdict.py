@@ -12,8 +12,8 @@ POCKET_SCALE = (
     "fails outright, and large differences in the number of steps it takes. It cannot tell the "
     "order of close methods on the full benchmark: models and data are far smaller, a run has "
     "thousands of steps and not a hundred thousand, the targets come from a search of NAdamW with "
-    "a cosine schedule, which suits its kin, and a step counts alike whatever it costs in time and "
-    "memory."
+    "a cosine schedule, which favours similar methods, and all steps count the same, whatever "
+    "their time and memory."
 )
 
 
@@ -42,7 +42,9 @@ def standing(pool: Pool, entrant: Entrant) -> str:
     mine, hits = scores[entrant.name], pool.steps[entrant.name].hits
     reached = f"{hits} of {len(pool.workloads)} target{'s' if len(pool.workloads) > 1 else ''}"
     if max(scores.values()) == 0:
-        return f"{entrant.name} scores 0.000: nobody in its pool of {len(scores)} reaches a target."
+        return (
+            f"{entrant.name} scores 0.000: no method in its pool of {len(scores)} reaches a target."
+        )
     if len(scores) == 1:
         return (
             f"{entrant.name} is alone in its pool: its score of {mine:.3f} says only "

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
-CAUTION = "of 20 such intervals, one leaves out zero by chance"
+CAUTION = "of 20 such intervals, one excludes zero by chance"
 
 
 @dataclass(frozen=True)

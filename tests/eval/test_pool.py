@@ -279,8 +279,8 @@ def test_equal_scores_share_a_place():
 def test_nobody_is_first_where_nobody_reaches_a_target():
     pool = assemble([trial(), trial(method="other", reason="diverged")], [], ["ctr_dlrm"])
     assert standings(pool) == [
-        "mine scores 0.000: nobody in its pool of 2 reaches a target.",
-        "other scores 0.000: nobody in its pool of 2 reaches a target.",
+        "mine scores 0.000: no method in its pool of 2 reaches a target.",
+        "other scores 0.000: no method in its pool of 2 reaches a target.",
     ]
 
 

@@ -57,8 +57,8 @@ def test_a_single_run_is_scored_in_one_pool_on_its_workload_only(tmp_path):
     assert not is_official(contest, by_name(contest, "mine"))
     notes = " ".join(contest.notes)
     assert "over 1 of 8 workloads only, without criteo1tb" in notes
-    assert "held-out workloads that the run lacks take nothing from anybody here: criteo" in notes
-    assert "mine lacks studies of the 5 that the rules want: fastmri (4)" in notes
+    assert "held-out workloads that the run lacks do not affect any score here: criteo" in notes
+    assert "mine lacks some of the 5 studies that the rules require: fastmri (4)" in notes
 
 
 def test_held_out_workloads_count_only_if_the_run_has_them(tmp_path):
@@ -94,7 +94,9 @@ def test_another_target_than_the_fields_is_noted(tmp_path):
 
 def test_a_workload_that_the_field_does_not_have_is_refused(tmp_path):
     run = run_of(tmp_path / "mine", rules=A100, workloads=["finewebedu_lm"])
-    with pytest.raises(ValueError, match=r"finewebedu_lm is no workload of published-v0\.5; score"):
+    with pytest.raises(
+        ValueError, match=r"finewebedu_lm is not a workload of published-v0\.5; score"
+    ):
         assemble(run, FIELD, V05)
 
 

@@ -85,7 +85,7 @@ def test_a_workload_outside_the_rules_is_evaluated_by_its_own_log(tmp_path):
 
 def test_an_unknown_workload_without_a_description_is_refused(tmp_path):
     write_trial(tmp_path / "mine", "cifar", 0, CURVE, meta={})
-    with pytest.raises(ValueError, match=r"cifar is no workload of these rules.*meta_data_0"):
+    with pytest.raises(ValueError, match=r"cifar is not a workload of these rules.*meta_data_0"):
         read(tmp_path / "mine")
 
 

@@ -44,7 +44,7 @@ def test_official_logs_are_scored_against_the_published_field(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "mine scores 0." in text
     assert "not an AlgoPerf score" in text
-    assert "What this report cannot know" in text
+    assert "This report cannot tell whether" in text
     assert "AlgoPerf v0.5, median of 5 studies, budget 3 x runtime" in text
 
 
@@ -123,7 +123,7 @@ def test_pocket_results_are_not_scored_against_algoperf(tmp_path, capsys):
     path.write_text("".join(json.dumps(r) + "\n" for r in studies("ctr_dlrm", "mine", 500)))
     with pytest.raises(SystemExit):
         score.main([str(path)])
-    assert "ctr_dlrm is no workload of published-v0.5" in capsys.readouterr().err
+    assert "ctr_dlrm is not a workload of published-v0.5" in capsys.readouterr().err
 
 
 def test_the_same_trial_twice_is_refused(tmp_path, capsys):

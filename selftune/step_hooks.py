@@ -10,6 +10,10 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 
+def _nothing() -> None:
+    pass
+
+
 class StepHooks:
     """Step hooks on one optimizer, until `remove`.
 
@@ -26,11 +30,11 @@ class StepHooks:
         self,
         optimizer: torch.optim.Optimizer,
         made: Callable[[], None],
-        before: Callable[[], None] = lambda: None,
+        before: Callable[[], None] = _nothing,
     ) -> None:
         optimizer = innermost_optimizer(optimizer)
         self._before, self._made = before, made
-        self._optimizer = optimizer
+        self._optimizer: torch.optim.Optimizer | None = optimizer  # until `remove`
         self._found_inf: _HostCopy | None = None
         self._skipped_before = skipped_steps(optimizer)
         self._waiting = False
@@ -40,11 +44,13 @@ class StepHooks:
         ]
 
     def remove(self) -> None:
-        """Remove the hooks."""
-        self.settle()
+        """Remove the hooks. What they referred to is not kept in memory by this object."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
+        self.settle()
+        self._optimizer = None
+        self._before = self._made = _nothing
 
     @property
     def active(self) -> bool:
@@ -52,7 +58,7 @@ class StepHooks:
 
     def settle(self) -> None:
         """Report the last step now, if it was not yet known whether it was skipped."""
-        if not self._waiting:
+        if not self._waiting or self._optimizer is None:
             return
         self._waiting = False
         settle = getattr(self._optimizer, "settle", None)  # selftune's own optimizers have it

@@ -157,7 +157,10 @@ class _Plan:
             schedule = self.schedules[name]
         run = Run(self._at_its_peak(schedule), seed, self.averages, name == self.refine_from)
         began = time.monotonic()
-        metrics = self._metrics(train(run))
+        try:
+            metrics = self._metrics(train(run))
+        finally:
+            run.close()
         seconds = time.monotonic() - began
         if all(map(math.isfinite, metrics.values())):  # a diverged run may have stopped early
             run.require_whole()
@@ -169,7 +172,6 @@ class _Plan:
                 "by torch.manual_seed(run.seed), or ask for one seed"
             )
         if run.recorder is not None:
-            run.recorder.close()
             file.keep_norms(name, seed, run.recorder.log)
         return Outcome(name, seed, metrics, seconds)
 

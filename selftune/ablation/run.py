@@ -37,6 +37,7 @@ class Run:
         self._model: nn.Module | None = None
         self._averages: dict[str, WeightAverage] = {}
         self._scheduler: ScheduleLR | None = None
+        self._hooks: list[Any] = []  # on the optimizer, until `close`
         self._optimizer_steps = 0  # calls of step(), including steps that were skipped
 
     @property
@@ -59,11 +60,12 @@ class Run:
         self._model = model
         for name, profile in self._profiles.items():
             average = WeightAverage(model, profile, total_steps=self.total_steps)
-            average.attach(optimizer)
+            self._hooks.append(average.attach(optimizer))
             self._averages[name] = average
         if self._record:
             self.recorder = GradientNorms(optimizer)
-        innermost_optimizer(optimizer).register_step_post_hook(self._count)
+        counting = innermost_optimizer(optimizer).register_step_post_hook(self._count)
+        self._hooks.append(counting)
         self._scheduler = ScheduleLR(optimizer, self.schedule)
         return self._scheduler
 
@@ -84,6 +86,13 @@ class Run:
             with average.swap(self._model, batches, forward):
                 metrics[name] = float(evaluate())
         return metrics
+
+    def close(self) -> None:
+        """Remove the hooks from the optimizer, which `train` may use again."""
+        for hook in self._hooks:
+            hook.remove()
+        if self.recorder is not None:
+            self.recorder.close()
 
     def require_whole(self) -> None:
         """Raise ValueError unless the schedule was followed from its first step to its last."""

@@ -55,7 +55,7 @@ class Monitor:
             raise ValueError(f"every must be 1 or more, got {every}")
         if made < 0:
             raise ValueError(f"made must be 0 or more, got {made}")
-        self._optimizer = innermost_optimizer(optimizer)
+        optimizer = innermost_optimizer(optimizer)  # not kept, as the monitor may outlive it
         self._every, self._made = every, made
         self._send = destination(to)
         # Calls of `step` so far; None before the first, as a checkpoint may be loaded until then.
@@ -63,10 +63,10 @@ class Monitor:
         self._before: list[Tensor] | None = None
         self.rows: list[Row] = []
         self._hooks = [
-            self._optimizer.register_step_pre_hook(self._before_step),
-            self._optimizer.register_step_post_hook(self._after_step),
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(self._after_step),
         ]
-        _rows[self._optimizer] = self.rows
+        _rows[optimizer] = self.rows
 
     def plot(self) -> Figure:
         """A matplotlib figure of all rows so far. Raises ImportError without matplotlib."""
@@ -78,6 +78,7 @@ class Monitor:
         """Remove the hooks; the rows stay."""
         for hook in self._hooks:
             hook.remove()
+        self._before = None  # left if the last step raised
 
     def __enter__(self) -> Monitor:
         return self

@@ -52,7 +52,7 @@ class GradientNorms:
         if capacity < 2:
             raise ValueError(f"capacity must be 2 or more, got {capacity}")
         optimizer = innermost_optimizer(optimizer)
-        self._optimizer = optimizer
+        self._facts = lambda: _facts(optimizer)
         self._joined = log is not None  # resumed from a log, and no step made since
         self._names = ("weight", "l2", "l1", *(("update",) if update else ()))
         self._every, self._capacity = every, capacity
@@ -78,13 +78,13 @@ class GradientNorms:
         self._step_hooks.settle()
         self._flush()
         table = np.array(self._records).reshape(-1, 2 + len(self._names))
-        decays = [group.get("weight_decay", 0.0) for group in self._optimizer.param_groups]
+        weight_decay, name = self._facts()
         return NormLog(
             steps=table[:, 0].astype(np.int64),
             norms={name: table[:, 2 + i] for i, name in enumerate(self._names)},
             lrs=table[:, 1],
-            weight_decay=float(max(decays)),
-            optimizer=_name(self._optimizer),
+            weight_decay=weight_decay,
+            optimizer=name,
             total_steps=self._step,
         )
 
@@ -92,6 +92,9 @@ class GradientNorms:
         """Remove the hooks; the log stays."""
         for handle in self._handles:
             handle.remove()
+        facts = self._facts()
+        self._facts = lambda: facts  # without the optimizer, as the log may outlive it
+        self._measured, self._before, self._stepping = [], [], []
 
     def __enter__(self) -> GradientNorms:
         return self
@@ -115,9 +118,9 @@ class GradientNorms:
             return
         self._measured = [norm([p.detach() for p in self._stepping], 2)]
         if closure is None:
-            self._measured += self._gradient_norms()
+            self._measured += self._gradient_norms(optimizer)
         if "update" in self._names:
-            self._before = [self._moving(p).clone() for p in self._stepping]
+            self._before = [_moving(optimizer, p).clone() for p in self._stepping]
 
     @torch.no_grad()
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -126,11 +129,11 @@ class GradientNorms:
         if len(self._measured) == 1:
             if not any(p.grad is not None for p in self._stepping):
                 return
-            self._measured += self._gradient_norms()
+            self._measured += self._gradient_norms(optimizer)
         lr = optimizer.param_groups[0]["lr"]
         if "update" in self._names:
             moved = [
-                (p.grad, before - self._moving(p))
+                (p.grad, before - _moving(optimizer, p))
                 for p, before in zip(self._stepping, self._before, strict=True)
                 if p.grad is not None
             ]
@@ -147,17 +150,12 @@ class GradientNorms:
         if len(self._waiting) >= FLUSH:
             self._flush()
 
-    def _gradient_norms(self) -> list[Tensor]:
+    def _gradient_norms(self, optimizer: Optimizer) -> list[Tensor]:
         grads = [p.grad for p in self._stepping if p.grad is not None]
         # Fused optimizers get scaled gradients from a GradScaler, and unscale them in the step.
-        scale = getattr(self._optimizer, "grad_scale", None)
+        scale = getattr(optimizer, "grad_scale", None)
         norms = [norm(grads, 2), norm(grads, 1)]
         return norms if scale is None else [value / scale for value in norms]
-
-    def _moving(self, p: Tensor) -> Tensor:
-        """The iterate that takes the optimizer's steps: z in Schedule-Free, else the parameter."""
-        state = self._optimizer.state.get(p, {})
-        return state.get("z", state.get("schedule_free_z", p)).detach()
 
     def _flush(self) -> None:
         if self._waiting:
@@ -186,6 +184,18 @@ class GradientNorms:
         if made is not None and made < self._step:
             self._records = [record for record in self._records if record[0] < made]
             self._step = made
+
+
+def _moving(optimizer: Optimizer, p: Tensor) -> Tensor:
+    """The iterate that takes the optimizer's steps: z in Schedule-Free, else the parameter."""
+    state = optimizer.state.get(p, {})
+    return state.get("z", state.get("schedule_free_z", p)).detach()
+
+
+def _facts(optimizer: Optimizer) -> tuple[float, str]:
+    """The largest weight decay of all groups, and the optimizer's name."""
+    decays = [group.get("weight_decay", 0.0) for group in optimizer.param_groups]
+    return float(max(decays)), _name(optimizer)
 
 
 def _name(optimizer: Optimizer) -> str:

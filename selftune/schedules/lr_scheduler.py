@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from typing import Any, Literal
-from weakref import ref
+from weakref import finalize, ref
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -80,7 +80,8 @@ class ScheduleLR(LRScheduler):
             if scheduler is not None and scheduler._resumed:
                 scheduler._write_lrs()
 
-        innermost_optimizer(optimizer).register_load_state_dict_post_hook(write_again)
+        hook = innermost_optimizer(optimizer).register_load_state_dict_post_hook(write_again)
+        finalize(self, hook.remove)
 
     def step(self, epoch: int | None = None) -> None:
         if epoch is None and not self._warned:

@@ -165,3 +165,30 @@ def test_an_average_that_is_dropped_with_its_optimizer_is_freed():
     del average
     gc.collect()
     assert gone() is None
+
+
+@every_optimizer
+def test_an_average_that_follows_no_more_does_not_keep_the_optimizer(build):
+    model = network()
+    average, optimizer = WeightAverage(model, Polyak()), build(model.parameters())
+    handle = average.attach(optimizer)
+    train(model, optimizer, range(3))
+    handle.remove()
+    alive = weakref.ref(optimizer)
+    del optimizer
+    gc.collect()
+    assert alive() is None
+    average.update()
+    assert average.steps == 4
+
+
+def test_a_handle_that_was_removed_keeps_neither_model_nor_average():
+    model = network()
+    average, optimizer = WeightAverage(model, Polyak()), AdamW(model.parameters())
+    handle = average.attach(optimizer)
+    handle.remove()
+    alive = weakref.ref(model), weakref.ref(average)
+    del model, average, optimizer
+    gc.collect()
+    assert [each() for each in alive] == [None, None]
+    assert not handle.active

@@ -303,3 +303,26 @@ def test_a_monitor_does_not_keep_its_optimizer_in_memory(cls):
     del params, optimizer
     gc.collect()
     assert first() is None
+
+
+@every_optimizer
+def test_a_closed_monitor_that_is_kept_for_its_rows_does_not_keep_its_optimizer(cls):
+    optimizer = cls(weights())
+    with Monitor(optimizer, every=2) as monitor:
+        train(optimizer, range(5))
+    alive = weakref.ref(optimizer)
+    del optimizer
+    gc.collect()
+    assert alive() is None
+    assert len(monitor.rows) == 2
+
+
+def test_no_copy_of_the_weights_is_left_of_a_step_that_raised():
+    class Failing(torch.optim.SGD):
+        def step(self, closure=None):
+            raise RuntimeError("out of memory")
+
+    optimizer = Failing(weights())
+    with Monitor(optimizer, every=1) as monitor, pytest.raises(RuntimeError, match="memory"):
+        train(optimizer, [0])
+    assert monitor._before is None

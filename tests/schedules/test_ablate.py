@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -499,3 +500,27 @@ def test_any_name_of_a_schedule_stays_within_the_folder_and_on_its_line(name, tm
     again = Training()
     ablate(again, schedules, seeds=1, refine_from=name, out=out)
     assert again.runs == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_optimizer_that_serves_all_runs_is_followed_by_one_at_a_time(fails):
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    hooks = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
+
+    def train(run):
+        torch.manual_seed(run.seed)
+        optimizer.param_groups[0].pop("initial_lr", None)
+        scheduler = run.start(model, optimizer)
+        assert len(hooks[1]) < 5  # a run's own, and not those of runs before it
+        for _ in range(run.total_steps):
+            model.weight.grad = torch.randn_like(model.weight)
+            optimizer.step()
+            scheduler.step()
+        if fails:
+            raise RuntimeError("no more")
+        return run.judge(lambda: model.weight.detach().sum().item())
+
+    with pytest.raises(RuntimeError, match="no more") if fails else nullcontext():
+        ablate(train, SCHEDULES, AVERAGES, seeds=2, refine_from="constant")
+    assert not any(hooks)

@@ -444,3 +444,12 @@ def test_a_scheduler_does_not_keep_an_optimizer_in_memory_that_its_parameters_re
     del optimizer, p
     gc.collect()
     assert alive() is None
+
+
+def test_a_scheduler_that_is_gone_leaves_no_hook():
+    optimizer = one_weight()
+    for _ in range(3):
+        scheduler = ScheduleLR(optimizer, linear(4))
+    assert len(optimizer._optimizer_load_state_dict_post_hooks) == 1
+    del scheduler
+    assert not optimizer._optimizer_load_state_dict_post_hooks

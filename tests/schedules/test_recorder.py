@@ -1,7 +1,9 @@
 """GradientNorms sees what the optimizer consumes, under any optimizer, and changes nothing."""
 
 import copy
+import gc
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -525,3 +527,19 @@ def test_an_optimizer_that_counts_nothing_needs_the_log_before_the_checkpoint():
         optimizer.step()
         assert again.log.steps.tolist() == [0, 1, 2, 3]
         assert again.log.total_steps == 4
+
+
+@every_optimizer
+def test_a_closed_recorder_that_is_kept_for_its_log_does_not_keep_the_optimizer(build):
+    params = parameters()
+    optimizer = build(params, weight_decay=0.25)
+    with GradientNorms(optimizer, update=True) as recorder:
+        for step in range(3):
+            give_gradients(params, step)
+            optimizer.step()
+    log, alive = recorder.log, [weakref.ref(optimizer), weakref.ref(params[0])]
+    del params, optimizer
+    gc.collect()
+    assert [each() for each in alive] == [None, None]
+    assert (recorder.log.optimizer, recorder.log.weight_decay) == (log.optimizer, 0.25)
+    assert np.array_equal(recorder.log.norms["update"], log.norms["update"])

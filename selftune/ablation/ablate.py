@@ -56,7 +56,8 @@ def ablate(
     """
     chosen = _seeds(seeds)
     plan = _Plan(schedules, averages or {}, refine_from, tuned_with, len(chosen) > 1)
-    with AblationFile(None if out is None else Path(out), plan.definition) as file:
+    folder = None if out is None else Path(out).absolute()  # `train` may change its folder
+    with AblationFile(folder, plan.definition) as file:
         keys = [(name, seed) for seed in chosen for name in plan.names]
         left = [(name, seed) for name, seed in keys if plan.is_left(name, seed, file)]
         progress = _Progress(len(keys), len(left))

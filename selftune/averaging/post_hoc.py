@@ -19,6 +19,7 @@ from torch import Tensor
 from selftune.averaging.profiles import PowerEMA
 from selftune.averaging.weight_average import WeightAverage
 from selftune.dtensor import whole
+from selftune.ranks import is_first_rank
 from selftune.tensor_list import TensorList
 
 # A synthesis whose relative error is larger than this warns.
@@ -40,7 +41,7 @@ class SnapshotStore:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()  # a program may change its folder
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, average: WeightAverage) -> None:
@@ -53,7 +54,7 @@ class SnapshotStore:
         if not isinstance(profile, PowerEMA) or profile.start != 0:
             raise ValueError(f"post-hoc synthesis needs PowerEMA with start=0, got {profile}")
         weights = {name: whole(tensor).cpu() for name, tensor in average.weights().items()}
-        if torch.distributed.is_initialized() and torch.distributed.get_rank() != 0:
+        if not is_first_rank():
             return
         step = average.steps - average.steps % int(profile.every)
         path = self.folder / f"step{step:010d}-sigma{profile.sigma_rel}.pt"

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from selftune.ranks import is_first_rank
+
 Row = dict[str, float]
 PREFIX = "optimizer/"  # of the names in TensorBoard and Weights & Biases
 
@@ -26,7 +28,7 @@ def destination(to: Any) -> Callable[[Row], Any]:
     if callable(to):
         return to
     if isinstance(to, str | os.PathLike):
-        return CsvFile(Path(to))
+        return CsvFile(Path(to).absolute())  # a program may change its folder
     raise ValueError(
         "Monitor(to=...) takes a function of a dict, a path of a CSV file, a SummaryWriter or a "
         f"wandb run, got a {type(to).__name__}"
@@ -43,7 +45,7 @@ class CsvFile:
     """A CSV file to which each row is appended at once.
 
     An existing file is continued: its rows from the first new step on are dropped, so that a run
-    that resumes from a checkpoint gives one curve.
+    that resumes from a checkpoint gives one curve. Of several ranks only rank 0 writes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,6 +53,8 @@ class CsvFile:
         self._columns: list[str] | None = None  # until the first row
 
     def __call__(self, row: Row) -> None:
+        if not is_first_rank():
+            return
         if self._columns is None or not row.keys() <= set(self._columns):
             before = [old for old in self._rows() if float(old["step"]) < row["step"]]
             columns = [name for old in before[:1] for name in old]
@@ -63,7 +67,9 @@ class CsvFile:
         if not self._path.exists():
             return []
         with self._path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
+            header, rows = file.readline(), file.readlines()
+            # A full disk or a killed program may have cut off the last line.
+            reader = csv.DictReader([header, *(row for row in rows if row.endswith("\n"))])
             if reader.fieldnames and "step" not in reader.fieldnames:
                 raise ValueError(f"{self._path} has no column 'step': it is not a monitor's file")
             return list(reader)

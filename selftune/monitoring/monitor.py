@@ -24,8 +24,9 @@ class Monitor:
         train(...)
         monitor.plot().savefig("optimizer.png")
 
-    to: a function that is called with each row, the path of a CSV file, a TensorBoard
-        SummaryWriter, or a Weights & Biases run. With None, rows are only kept in `rows`.
+    to: a function that is called with each row, the path of a CSV file, which only rank 0 writes, a
+        TensorBoard SummaryWriter, or a Weights & Biases run. With None, rows are only kept in
+        `rows`.
     every: number of steps between two measurements, in which the host does not wait for the device.
     made: number of earlier calls of `step`, if a run is resumed with an optimizer that does not
         count its steps: torch's SGD, DoG, DoWG, LDoG, DAdaptSGD, DAdaptAdaGrad.

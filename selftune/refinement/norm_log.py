@@ -65,7 +65,7 @@ class NormLog:
     @property
     def begin(self) -> int:
         """The step number that the run's first record has: 0, 1, or the spacing of records."""
-        return first_and_total(self.steps)[0]
+        return first_and_total(self.steps)[0] if len(self.steps) else 0
 
     @property
     def spacing(self) -> float:
@@ -80,7 +80,7 @@ class NormLog:
             steps=self.steps[kept] - step,
             norms={name: values[kept] for name, values in self.norms.items()},
             lrs=None if self.lrs is None else self.lrs[kept],
-            total_steps=self.total_steps - step,
+            total_steps=max(0, self.total_steps - step),
         )
 
     def before(self, step: int) -> NormLog:
@@ -143,4 +143,4 @@ class NormLog:
 
 def _open(path: str | Path, mode: str) -> Any:
     opener = gzip.open if str(path).endswith(".gz") else open
-    return opener(path, mode, newline="")
+    return opener(path, mode, newline="", encoding="utf-8")

@@ -136,3 +136,12 @@ def test_no_snapshots_are_an_error(stored, tmp_path):
         SnapshotStore(tmp_path / "new").synthesize(0.1)
     with pytest.raises(ValueError, match="has no snapshot up to step 19"):
         stored[0].synthesize(0.1, step=19)
+
+
+def test_snapshots_stay_where_they_are_when_the_program_changes_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = SnapshotStore("snapshots")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    run(store, walk(100), snapshot_every=50)
+    assert len([*(tmp_path / "snapshots").iterdir()]) == 4

@@ -326,3 +326,23 @@ def test_no_copy_of_the_weights_is_left_of_a_step_that_raised():
     with Monitor(optimizer, every=1) as monitor, pytest.raises(RuntimeError, match="memory"):
         train(optimizer, [0])
     assert monitor._before is None
+
+
+def test_a_file_that_was_cut_off_within_a_row_is_continued(tmp_path):
+    file = tmp_path / "optimizer.csv"
+    for tail in ("", "1", ",", "12,0.5,1,2,3,4,5,6", "\0\0\0"):
+        file.write_text("step,step_size\n10.0,0.5\n" + tail)
+        Monitor(optimizer := torch.optim.SGD(weights()), to=file, every=1, made=19)
+        train(optimizer, [0])
+        assert [row["step"] for row in table(file)] == ["10.0", "20.0"]
+
+
+def test_a_file_stays_where_it_is_when_the_program_changes_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    optimizer = torch.optim.SGD(weights())
+    Monitor(optimizer, to="optimizer.csv", every=1)
+    train(optimizer, [0])
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    train(optimizer, [1])
+    assert [row["step"] for row in table(tmp_path / "optimizer.csv")] == ["1.0", "2.0"]

@@ -43,3 +43,17 @@ def test_the_numbers_of_a_sharded_run_are_those_of_the_whole_on_every_rank():
             for one, other in zip(whole, sharded, strict=True):
                 assert other == pytest.approx(one, rel=1e-9)
             assert said_sharded == said
+
+
+def write_file(path):
+    p = torch.ones(3, requires_grad=True)
+    monitor = Monitor(optimizer := torch.optim.SGD([p]), to=path, every=1)
+    for _ in range(3):
+        p.grad = torch.ones(3)
+        optimizer.step()
+    return len(monitor.rows)
+
+
+def test_a_file_has_one_row_for_each_step_whatever_the_number_of_ranks(tmp_path):
+    assert on_ranks(2, write_file, tmp_path / "optimizer.csv") == [3, 3]
+    assert (tmp_path / "optimizer.csv").read_text().count("\n") == 4

@@ -524,3 +524,18 @@ def test_an_optimizer_that_serves_all_runs_is_followed_by_one_at_a_time(fails):
     with pytest.raises(RuntimeError, match="no more") if fails else nullcontext():
         ablate(train, SCHEDULES, AVERAGES, seeds=2, refine_from="constant")
     assert not any(hooks)
+
+
+def test_a_train_that_changes_its_folder_does_not_lose_its_records(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    training = Training()
+
+    def train(run):
+        folder = tmp_path / "runs" / str(len(training.runs))
+        folder.mkdir(parents=True)
+        monkeypatch.chdir(folder)
+        return training(run)
+
+    ablate(train, SCHEDULES, AVERAGES, seeds=2, refine_from="constant", out="ablation")
+    assert (tmp_path / "ablation" / "table.md").exists()
+    assert NormLog.load(tmp_path / "ablation" / "norms-constant-1.csv.gz").total_steps == T

@@ -1,9 +1,14 @@
 import gzip
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import selftune
 from selftune.schedules import NormLog
 
 
@@ -183,3 +188,24 @@ def test_cells_that_a_short_row_lacks_are_empty(tmp_path):
 def test_a_log_that_contradicts_itself_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         NormLog(**{"steps": np.arange(2), "norms": {"l2": np.ones(2)}, **options})
+
+
+def test_a_log_is_written_in_utf_8_in_any_locale(tmp_path):
+    code = (
+        "import numpy as np; from selftune.schedules import NormLog; "
+        "NormLog(np.arange(2), {'l2': np.ones(2)}, optimizer='Gr\\xf6\\xdfe').save('norms.csv')"
+    )
+    ascii_only = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    environment = {
+        **os.environ,
+        **ascii_only,
+        "PYTHONPATH": str(Path(selftune.__file__).parents[1]),
+    }
+    subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, check=True)
+    assert NormLog.load(tmp_path / "norms.csv").optimizer == "Größe"
+
+
+def test_a_log_without_records_has_parts_without_records():
+    empty = NormLog(np.arange(0), {"l2": np.zeros(0)})
+    for part in (empty.before(3), empty.after(3), small_log().before(0).before(0)):
+        assert (len(part.steps), part.total_steps) == (0, 0)

@@ -137,7 +137,10 @@ def layers() -> str:
     rules = Box(610, 115, 220, ["optim", "rules, one family a file"])
     schedules = Box(120, 195, 220, ["schedules", "functions of the step"])
     engine = Box(610, 195, 220, ["optim/engine", "runs a rule"])
-    shared = ["shared", "step_hooks, tensor_list, swapped_parameters, dtensor, plain_numbers"]
+    shared = [
+        "shared",
+        "step_hooks, tensor_list, swapped_parameters, dtensor, plain_numbers, ranks",
+    ]
     base = Box(365, 275, 710, shared, "aside")
     harness = Box(
         850,

@@ -47,7 +47,13 @@ def test_the_main_command_plans_all_eight_workloads() -> None:
 
 
 @pytest.mark.parametrize("code", CODE)
-def test_its_python_runs(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_its_python_runs(
+    code: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)  # it saves a file
     exec(compile(code, "README.md", "exec"), {"__name__": "__readme__"})
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from selftune.optim.engine import packing, skipped_steps
-from selftune.optim.engine.checkpoints import METHOD, method_of, restoring
+from selftune.optim.engine.checkpoints import METHOD, method_of, require_state_dict, restoring
 from selftune.optim.engine.cohorts import Bucket, Cohort, Group, State, Watch, cohorts
 from selftune.optim.engine.collectives import (
     Shards,
@@ -40,7 +40,7 @@ from selftune.optim.engine.foreign_writes import put as put
 from selftune.optim.engine.learnt_numbers import ByHand, add, check
 from selftune.optim.engine.learnt_numbers import clear as clear
 from selftune.optim.engine.learnt_numbers import write as write
-from selftune.optim.engine.loss import needed, with_mean
+from selftune.optim.engine.loss import needed, require_closure, with_mean
 from selftune.optim.engine.options import check_names, check_types, options_of, options_of_all
 from selftune.optim.engine.orthogonal import orthogonalized_parts as orthogonalized_parts
 from selftune.optim.engine.precision import LOW_PRECISION, Rule, in_float32, look, run, uncompiled
@@ -176,6 +176,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         method needs the loss and was not given it.
         """
         if closure is not None:
+            require_closure(closure)
             self._require_training_weights()
             with torch.enable_grad():
                 loss = closure()
@@ -620,8 +621,9 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         State dicts of the same methods in schedulefree, prodigyopt and dadaptation can be loaded
         too, to continue their runs, and those of torch's AdamW into `AdamW`.
         Raises ValueError, and changes nothing, for the state of another method or of parameters
-        of another shape, and for options out of range.
+        of another shape, for options out of range, and for what is no optimizer's state dict.
         """
+        require_state_dict(state_dict)
         self.settle()
         group = self.param_groups[0]
         fresh = self._new_state(torch.empty(0), group)

@@ -10,11 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selftune.optim.engine.checkpoints import METHOD, copied, like, require_shape
+from selftune.optim.engine.checkpoints import (
+    METHOD,
+    copied,
+    like,
+    require_shape,
+    require_state_dict,
+)
 from selftune.optim.engine.cohorts import Bucket, Cohort, cohorts
 from selftune.optim.engine.collectives import plain, total
 from selftune.optim.engine.evaluation_weights import EvaluationWeights
 from selftune.optim.engine.foreign_writes import Write, put
+from selftune.optim.engine.loss import require_closure
 from selftune.optim.engine.options import require
 from selftune.optim.engine.precision import LOW_PRECISION, uncompiled
 from selftune.optim.engine.skipped_steps import count_skip, known_at_once
@@ -138,6 +145,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
         """
         self.settle()
         if closure is not None:
+            require_closure(closure)
             self._require_training_weights()
             with torch.enable_grad():
                 loss = closure()
@@ -251,6 +259,7 @@ class ScheduleFree(EvaluationWeights, torch.optim.Optimizer):
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        require_state_dict(state_dict)
         self.settle()
         # torch calls these hooks in its own load_state_dict, which is not called here.
         state_dict = state_dict.copy()

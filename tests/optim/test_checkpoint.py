@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -191,6 +192,31 @@ def refused(optimizer: torch.optim.Optimizer, state_dict: dict, message: str) ->
     with pytest.raises(ValueError, match=message):
         optimizer.load_state_dict(copy.deepcopy(state_dict))
     assert same(optimizer.state_dict(), before)
+
+
+@every_optimizer
+def test_what_is_no_optimizers_state_dict_is_refused_with_what_to_pass(cls):
+    optimizer = cls(weights())
+    own, model = optimizer.state_dict(), torch.nn.Linear(1, 1)
+    layers = torch.nn.Sequential(model, torch.nn.Linear(1, 1))
+    for given, message in [
+        (
+            {"model": model.state_dict(), "optimizer": own},
+            r"keys 'model', 'optimizer': if .* whole checkpoint, pass checkpoint\['optimizer'\]$",
+        ),
+        (
+            layers.state_dict(),
+            r"keys '0.weight', '0.bias', '1.weight', \.\.\.: pass what optimizer.state_dict\(\)",
+        ),
+        ({}, "got an empty dict: pass what"),
+        (Path("last.pt"), r"got the path 'last.pt': pass what .* as torch.load\(path\) reads it"),
+        ("last.pt", "got the path 'last.pt': "),
+        (torch.optim.SGD(weights(), lr=1.0), r"got the optimizer SGD: pass its state_dict\(\)"),
+        (None, "got an object of type NoneType: pass what"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            optimizer.load_state_dict(given)
+    optimizer.load_state_dict(own)
 
 
 @every_class

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from itertools import islice
+from os import PathLike
 from typing import Any
 
 import torch
@@ -24,6 +26,34 @@ def method_of(cls: type) -> str:
         if each.__module__.startswith("selftune.") and not inspect.isabstract(each)
     )
     return next(ours, cls.__name__)
+
+
+def require_state_dict(given: Any) -> None:
+    """Raise ValueError for anything but an optimizer's state dict."""
+    needed = {"state", "param_groups"}
+    if isinstance(given, Mapping) and needed <= given.keys():
+        return
+    remedy = "pass what optimizer.state_dict() returned"
+    if isinstance(given, torch.optim.Optimizer):
+        what, remedy = f"the optimizer {type(given).__name__}", "pass its state_dict()"
+    elif isinstance(given, Mapping):
+        contents: dict[Any, Any] = dict(given)  # pyright: ignore[reportUnknownArgumentType]
+        what = f"a dict with the keys {_first(contents)}" if contents else "an empty dict"
+        for key, value in contents.items():
+            if isinstance(value, Mapping) and needed <= value.keys():
+                remedy = f"if this is the whole checkpoint, pass checkpoint[{key!r}]"
+                break
+    elif isinstance(given, str | PathLike):
+        what, remedy = f"the path {str(given)!r}", f"{remedy}, as torch.load(path) reads it"  # pyright: ignore[reportUnknownArgumentType]
+    else:
+        what = f"an object of type {type(given).__name__}"
+    raise ValueError(f"load_state_dict() takes an optimizer's state dict, got {what}: {remedy}")
+
+
+def _first(keys: Iterable[Any]) -> str:
+    """The first three keys as a text."""
+    shown = [repr(key) for key in islice(keys, 4)]
+    return ", ".join(shown[:3] + ["..."] * (len(shown) > 3))
 
 
 @contextmanager

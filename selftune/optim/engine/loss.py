@@ -13,6 +13,15 @@ from selftune.dtensor import whole
 from selftune.optim.engine.collectives import Shards
 
 
+def require_closure(closure: Any) -> None:
+    """Raise ValueError for what cannot be called, such as the loss itself."""
+    if not callable(closure):
+        raise ValueError(
+            f"step() takes a closure, got {type(closure).__name__}: pass the loss as "
+            "step(loss=loss)"
+        )
+
+
 def needed(loss: Any, name: str) -> Tensor:
     """The loss as a 0-d tensor. Raises ValueError if `name.step` was not given one number."""
     if loss is None:

@@ -32,16 +32,17 @@ class Memory:
         self._offload = Offload() if offload else None
         self._swapped: dict[str, Tensor] = {}  # inside `exchanged`: the tensors with the average
         self._kept = {name: self._new(place.tensor) for name, place in places.items()}
-        self._parts = [
-            _Part(
-                [places[name] for name in names],
-                {
-                    key: TensorList([local(self._kept[name][key]) for name in names])
-                    for key in (*profile.means(), *profile.snapshots())
-                },
-            )
-            for names in _alike(places)
-        ]
+        self._parts = self._in_parts()
+
+    def __getstate__(self) -> dict[str, Any]:
+        offload = None if self._offload is None else Offload()
+        whole = {"_offload": offload, "_swapped": {}, "_kept": self.tensors(), "_parts": None}
+        return {**vars(self), **whole}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        # Made anew, as pickle gives tensors that shared their memory a copy each.
+        self._parts = self._in_parts()
 
     def fold(self, at: Moment) -> None:
         """Fold the present weights into the average."""
@@ -112,6 +113,16 @@ class Memory:
     def _fold(self, weights: list[TensorList], at: Moment) -> None:
         for part, now in zip(self._parts, weights, strict=True):
             self._profile.fold(part.kept, now, at)
+
+    def _in_parts(self) -> list[_Part]:
+        keys = (*self._profile.means(), *self._profile.snapshots())
+        return [
+            _Part(
+                [self._places[name] for name in names],
+                {key: TensorList([local(self._kept[name][key]) for name in names]) for key in keys},
+            )
+            for names in _alike(self._places)
+        ]
 
     def _new(self, tensor: Tensor) -> dict[str, Tensor]:
         # At least float32: in bfloat16 the steps of a mean would be smaller than its rounding.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from weakref import WeakSet
 
 import torch
 
@@ -27,6 +30,7 @@ class Offload:
         self._staged: list[TensorList] = []
         self._streams: dict[torch.device, torch.Stream] = {}
         self._copied: dict[torch.device, torch.Event] = {}
+        _all.add(self)
 
     def send(self, parts: Sequence[TensorList], fold: Callable[[list[TensorList]], None]) -> None:
         """Copy the weights, and call `fold` with the copies on the other thread.
@@ -75,6 +79,23 @@ class Offload:
             return side.record_event()
         finally:
             torch.accelerator.set_stream(current)
+
+
+_all: WeakSet[Offload] = WeakSet()
+
+
+def _finish() -> None:
+    wait_for([offload._work for offload in list(_all) if offload._work is not None])
+
+
+def _begin_anew() -> None:
+    for offload in list(_all):
+        offload._thread = None
+
+
+# A forked process has none of the threads of its parent, and would wait for them for ever.
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=_finish, after_in_child=_begin_anew)
 
 
 def _staging(part: TensorList) -> TensorList:

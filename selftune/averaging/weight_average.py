@@ -25,7 +25,7 @@ from selftune.averaging.module_tensors import (
 from selftune.averaging.profiles import Moment, Profile
 from selftune.dtensor import own_part
 from selftune.step_hooks import StepHooks, innermost_optimizer
-from selftune.swapped_parameters import swapped
+from selftune.swapped_parameters import refuse_swapped, swapped
 
 # Models that currently hold an average.
 _in_swap: WeakSet[nn.Module] = WeakSet()
@@ -86,6 +86,11 @@ class WeightAverage:
         self._fsdp_modules: list[nn.Module] = []
         self._step_hooks: StepHooks | None = None
         self._swapped = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has a model of its own, at its present weights, and follows no optimizer."""
+        self._settle()
+        return {**vars(self), "_step_hooks": None, "_swapped": False}
 
     # -- following a run ----------------------------------------------------------------------
 
@@ -174,6 +179,7 @@ class WeightAverage:
     def _refuse_in_swap(self, caller: str, model: nn.Module) -> None:
         if self._swapped or innermost(model) in _in_swap:
             raise RuntimeError(f"{caller} inside swap(), where the model holds an average")
+        refuse_swapped(caller, model.parameters())  # by the average of a part, or of a whole
 
     # -- using the average --------------------------------------------------------------------
 
@@ -280,9 +286,11 @@ class WeightAverage:
                 f"the saved average has {_unlike(saved, mine)}, this one {_unlike(mine, saved)}: "
                 "resume with the same profile and total_steps"
             )
+        counts = [state_dict[name] for name in ("steps", "folds", "previous")]
+        if not all(isinstance(count, int) and count >= 0 for count in counts):
+            raise ValueError(f"not the state_dict of a WeightAverage: its counts are {counts}")
         self._allocated().load(state_dict["tensors"])
-        self.steps, self.folds = state_dict["steps"], state_dict["folds"]
-        self._previous = state_dict["previous"]
+        self.steps, self.folds, self._previous = counts
 
 
 def _unlike(profile: dict[str, Any], other: dict[str, Any]) -> str:

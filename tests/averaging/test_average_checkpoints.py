@@ -148,3 +148,15 @@ def test_resuming_with_another_model_is_refused_and_loses_nothing():
     del other[3]
     with pytest.raises(ValueError, match=r"'3.bias' is \(2,\) in the saved average and missing"):
         WeightAverage(other, Polyak()).load_state_dict(average.state_dict())
+
+
+@pytest.mark.parametrize("wrong", [None, -1, "5", 2.5])
+@pytest.mark.parametrize("name", ["steps", "folds", "previous"])
+def test_a_count_that_is_none_is_refused_and_changes_nothing(name, wrong):
+    _, average = trained(Polyak())
+    _, other = trained(EMA(half_life=3))
+    before = copy.deepcopy(average.state_dict())
+    tensors = other.state_dict()["tensors"]
+    with pytest.raises(ValueError, match="its counts are"):
+        average.load_state_dict({**before, "tensors": tensors, name: wrong})
+    assert same(average.state_dict(), before)

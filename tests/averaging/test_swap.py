@@ -266,3 +266,40 @@ def test_no_memory_is_taken_before_the_first_fold():
     average.update()
     assert average.folds == 1
     assert {mean.dtype for mean in average.weights().values()} == {torch.float64}
+
+
+@pytest.mark.parametrize("outer", ["whole", "part"])
+def test_the_average_of_a_part_is_not_swapped_in_or_trained_inside_that_of_the_whole(outer):
+    model = network()
+    optimizer = AdamW(model.parameters(), lr=0.1)
+    whole, part = WeightAverage(model, Polyak()), WeightAverage(model[0], Polyak())
+    whole.attach(optimizer)
+    part.attach(optimizer)
+    train(model, optimizer, range(3))
+    before, weights = values(model), [whole.weights(), part.weights()]
+    pairs = [(whole, model), (part, model[0])]
+    (one, its), (other, others) = pairs if outer == "whole" else pairs[::-1]
+    with one.swap(its):
+        with pytest.raises(RuntimeError, match=r"inside swap\(\)"), other.swap(others):
+            raise AssertionError("not reached")
+        with pytest.raises(RuntimeError, match=r"inside swap\(\)"):
+            other.copy_to(others)
+        with pytest.raises(RuntimeError, match=r"inside swap\(\)"):
+            optimizer.step()
+    assert same(values(model), before)
+    assert same(whole.weights(), weights[0])
+    assert same(part.weights(), weights[1])
+
+
+def test_averages_of_different_parts_are_swapped_in_together():
+    model = network()
+    averages = [WeightAverage(model[i], Polyak()) for i in (0, 3)]
+    optimizer = AdamW(model.parameters(), lr=0.1)
+    for average in averages:
+        average.attach(optimizer)
+    train(model, optimizer, range(3))
+    before = values(model)
+    with averages[0].swap(model[0]), averages[1].swap(model[3]):
+        assert torch.equal(model[0].weight, averages[0].weights()["weight"])
+        assert torch.equal(model[3].weight, averages[1].weights()["weight"])
+    assert same(values(model), before)

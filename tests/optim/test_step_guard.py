@@ -10,6 +10,7 @@ import pytest
 import torch
 from contract import (
     CLASSES,
+    WRAPPED,
     backward,
     every_class,
     every_optimizer,
@@ -19,6 +20,7 @@ from contract import (
     twins,
     weights,
 )
+from torch import nn
 
 from selftune import optim
 
@@ -107,6 +109,15 @@ def test_skips_in_a_row_are_reported_again_and_scattered_ones_are_not(cls):
     assert f"{cls.__name__} has skipped 10 steps in a row" in second
 
 
+@every_optimizer
+@pytest.mark.parametrize(("loss", "what"), [(torch.ones(()), "Tensor"), (0.5, "float")])
+def test_a_loss_in_the_place_of_the_closure_is_told_how_to_be_given(cls, loss, what):
+    optimizer = cls(weights())
+    message = rf"step\(\) takes a closure, got {what}: pass the loss as step\(loss=loss\)"
+    with pytest.raises(ValueError, match=message):
+        optimizer.step(loss)
+
+
 @every_class
 def test_a_state_that_was_not_grown_with_its_parameter_is_named(cls):
     # As Gaussian splatting densifies: the moments are grown, what else there is is not.
@@ -122,6 +133,25 @@ def test_a_state_that_was_not_grown_with_its_parameter_is_named(cls):
     message = rf"the state '{name}' of {where} has the shape \(4, 2\), but should have \(6, 2\)"
     with pytest.raises(ValueError, match=message):
         train(optimizer, range(1, 2))
+
+
+OF_ONE_DTYPE = (optim.DAdaptAdam, optim.DAdaptSGD, optim.NAdamW, optim.SelfTune)
+
+
+@pytest.mark.parametrize("cls", [*OF_ONE_DTYPE, *WRAPPED[:1]], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_a_state_of_another_dtype_than_its_parameter_is_explained(cls, dtype):
+    model = nn.ParameterList(weights(torch.float32))
+    optimizer = cls(list(model))
+    train(optimizer, range(2))
+    model.to(getattr(torch, dtype))
+    optimizer.zero_grad()
+    where = r"param_groups\[0\]\['params'\]\[0\]"
+    message = rf"the state of {where} is not that of .* dtype {dtype}, .*, or load its state again"
+    with pytest.raises(ValueError, match=message):
+        train(optimizer, range(2, 3))
+    optimizer.load_state_dict(optimizer.state_dict())
+    train(optimizer, range(2, 4))
 
 
 WITH_EPS = [cls for cls in CLASSES if "eps" in inspect.signature(cls).parameters]

@@ -132,11 +132,28 @@ class Guard:
 
 
 def _raise_for_misfit(optimizer: Any) -> None:
-    """After an error in torch: raise ValueError if a state has another shape than it should."""
+    """After an error in torch: raise ValueError if a state has not the shape or dtype it should."""
     for g, group in enumerate(optimizer.param_groups):
         for i, p in enumerate(group["params"]):
             fitting, present = optimizer.fitting_state(p, group)
             for name, own in fitting.items():
                 if isinstance(own, Tensor) and isinstance(present.get(name), Tensor):
-                    label = f"param_groups[{g}]['params'][{i}]"
-                    require_shape(present[name], own, name, label)
+                    require_shape(present[name], own, name, _label(g, i))
+            if present and not _fits_dtype(fitting, present):
+                dtype = str(p.dtype).removeprefix("torch.")
+                raise ValueError(
+                    f"the state of {_label(g, i)} is not that of a parameter of dtype {dtype}, "
+                    "which model.to(...) may have made it: make the optimizer after that, or load "
+                    "its state again, optimizer.load_state_dict(optimizer.state_dict())"
+                )
+
+
+def _label(group: int, i: int) -> str:
+    return f"param_groups[{group}]['params'][{i}]"
+
+
+def _fits_dtype(fitting: dict[str, Any], present: dict[str, Any]) -> bool:
+    if ("compensation" in fitting) != ("compensation" in present):  # 16-bit parameters have it
+        return False
+    tensors = {name: own for name, own in fitting.items() if isinstance(own, Tensor)}
+    return all(present[name].dtype == own.dtype for name, own in tensors.items() if name in present)

@@ -41,7 +41,13 @@ from selftune.optim.engine.learnt_numbers import ByHand, add, check
 from selftune.optim.engine.learnt_numbers import clear as clear
 from selftune.optim.engine.learnt_numbers import write as write
 from selftune.optim.engine.loss import needed, require_closure, with_mean
-from selftune.optim.engine.options import check_names, check_types, options_of, options_of_all
+from selftune.optim.engine.options import (
+    check_names,
+    check_types,
+    misspelt,
+    options_of,
+    options_of_all,
+)
 from selftune.optim.engine.orthogonal import orthogonalized_parts as orthogonalized_parts
 from selftune.optim.engine.precision import LOW_PRECISION, Rule, in_float32, look, run, uncompiled
 from selftune.optim.engine.remarks import remark
@@ -527,6 +533,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         self._by_hand.forget()
         self._watch = None
         self._remark_on_lr()
+        self._remark_on_misspelt(group)
 
     def check_group(self, group: Group) -> None:
         """Raise ValueError for an option that the method does not have, or out of its range."""
@@ -546,6 +553,16 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
         return self._new_state(torch.empty(p.shape, dtype=p.dtype, device="meta"), group), (
             self.state.get(p) or {}
         )
+
+    def _remark_on_misspelt(self, group: Group) -> None:
+        """Warn of a new group's keys that nearly are options, as any other key is a label."""
+        for key, option in misspelt(type(self), group).items():
+            if not any(key in before for before in self.param_groups[:-1]):
+                remark(
+                    f"{type(self).__name__} does not read {key!r} of "
+                    f"param_groups[{len(self.param_groups) - 1}]: write {option!r} if you mean "
+                    "that option"
+                )
 
     def _remark_on_lr(self) -> None:
         """Warn if a new group's lr looks like a learning rate where lr should be about 1."""

@@ -133,6 +133,23 @@ def test_a_users_own_labels_may_be_in_groups(cls):
     assert optimizer.param_groups[0]["name"] == "encoder"
 
 
+@every_class
+@pytest.mark.parametrize("key", ["name", "lr_scale", "initial_lr", "max_lr", "lr_mult", "wd"])
+def test_a_key_that_resembles_no_option_is_not_remarked_on(cls, key):
+    cls([{"params": weights(), key: 1.0}])
+
+
+def test_a_misspelt_option_of_a_group_is_remarked_on_once():
+    first, second, third, _ = weights()
+    misspelt = {"weight_deacy": 0.0}
+    groups = [{"params": [first]}, {"params": [second], **misspelt}]
+    message = r"AdamW does not read 'weight_deacy' of param_groups\[1\]: write 'weight_decay' if"
+    with pytest.warns(UserWarning, match=message) as told:
+        optimizer = optim.AdamW(groups)
+    assert [w.filename for w in told] == [__file__]
+    optimizer.add_param_group({"params": [third], **misspelt})
+
+
 # -- values of a wrong type ---------------------------------------------------------------------
 
 

@@ -72,6 +72,14 @@ def check_names(cls: type, root: type, group: Mapping[str, Any]) -> None:
             raise ValueError(_unknown(cls, name))
 
 
+def misspelt(cls: type, group: Mapping[str, Any]) -> dict[str, str]:
+    """Keys of a group that are no options of the class, but nearly: the key and the option."""
+    own = _parameters(cls)
+    others = (name for name in group if name not in own and name not in EVERYWHERE)
+    like = {name: difflib.get_close_matches(name, own, 1, cutoff=0.85) for name in others}
+    return {name: options[0] for name, options in like.items() if options}
+
+
 def check_types(cls: type, group: Mapping[str, Any]) -> None:
     """Raise ValueError if a group's value is not of the type of the constructor's default."""
     for name, parameter in _parameters(cls).items():

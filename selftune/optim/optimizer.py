@@ -44,6 +44,7 @@ from selftune.optim.engine.loss import needed, require_closure, with_mean
 from selftune.optim.engine.options import (
     check_names,
     check_types,
+    is_about_1,
     misspelt,
     options_of,
     options_of_all,
@@ -567,7 +568,7 @@ class Optimizer(EvaluationWeights, torch.optim.Optimizer, metaclass=OptimizerTyp
     def _remark_on_lr(self) -> None:
         """Warn if a new group's lr looks like a learning rate where lr should be about 1."""
         *before, newest = (
-            0.1 <= group.get("initial_lr", lr_of(group)) <= 10 or lr_of(group) == 0
+            is_about_1(group.get("initial_lr", lr_of(group))) or lr_of(group) == 0
             for group in self.param_groups
         )
         if self.finds_step_size and all(before) and not newest:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from contract import CLASSES, every_class, same, train, weights
 from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
 
 from selftune import optim
 
@@ -225,6 +226,18 @@ def test_an_lr_near_1_or_of_a_warm_up_or_a_frozen_group_is_not_remarked_on(cls):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         cls(groups)
+
+
+@finds_its_step
+def test_the_peak_of_a_one_cycle_schedule_is_remarked_on_once_if_it_is_far_from_1(cls):
+    optimizer, other = cls(weights()), cls(weights())
+    OneCycleLR(optimizer, max_lr=1e-2, total_steps=10, cycle_momentum=False)
+    message = rf"{cls.__name__} finds .* max_lr=1; param_groups\[0\] has max_lr=0.01"
+    with pytest.warns(UserWarning, match=message) as told:
+        train(optimizer, range(2))
+    assert len(told) == 1
+    OneCycleLR(other, max_lr=1.0, total_steps=10, cycle_momentum=False)
+    train(other, range(2))
 
 
 def test_a_method_that_needs_an_lr_takes_any():

@@ -117,6 +117,11 @@ def is_number(value: object) -> bool:
     return isinstance(value, SupportsFloat) and not isinstance(value, bool | np.bool_ | str)
 
 
+def is_about_1(lr: float) -> bool:
+    """Whether an lr, or the peak of a schedule's, is a factor of a learnt step size."""
+    return 0.1 <= lr <= 10
+
+
 def require(condition: bool, name: str, value: object, valid: str) -> None:
     """Raise ValueError, with the option's name, value and valid range, unless the condition holds.
 

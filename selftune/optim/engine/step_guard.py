@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from selftune.optim.engine.checkpoints import require_shape
-from selftune.optim.engine.options import is_number
+from selftune.optim.engine.options import is_about_1, is_number
 from selftune.optim.engine.remarks import remark
 from selftune.optim.engine.unused_average import ENOUGH_STEPS, expect_use
 from selftune.step_hooks import skipped_steps
@@ -29,6 +29,7 @@ def guarded(step: Callable[..., None]) -> Callable[..., None]:
     def guarded_step(optimizer: Any, *args: Any) -> None:
         guard = guard_of(optimizer)
         guard.look_at_options(optimizer)
+        guard.look_at_max_lr(optimizer)
         try:
             step(optimizer, *args)
         except RuntimeError:
@@ -77,6 +78,20 @@ class Guard:
         self.options = options
         if optimizer.averages and not self.has_remarked:
             self._look_for_decay(type(optimizer).__name__, [float(g["lr"]) for g in groups])
+
+    def look_at_max_lr(self, optimizer: Any) -> None:
+        """Before the first step: warn of the peak of torch's OneCycleLR, if it is far from 1."""
+        if self.steps or not getattr(optimizer, "finds_step_size", False):
+            return
+        for i, group in enumerate(optimizer.param_groups):
+            peak = group.get("max_lr")  # what OneCycleLR writes into the groups
+            if is_number(peak) and not is_about_1(float(peak)):
+                name = type(optimizer).__name__
+                remark(
+                    f"{name} finds its own step size, which lr multiplies: give OneCycleLR "
+                    f"max_lr=1; param_groups[{i}] has max_lr={float(peak):g}"
+                )
+                return
 
     def _look_for_decay(self, name: str, lrs: list[float]) -> None:
         if len(self.peaks) != len(lrs):

@@ -35,12 +35,13 @@ class Memory:
         self._parts = self._in_parts()
 
     def __getstate__(self) -> dict[str, Any]:
-        offload = None if self._offload is None else Offload()
+        offload = self._offload is not None  # threads cannot be copied
         whole = {"_offload": offload, "_swapped": {}, "_kept": self.tensors(), "_parts": None}
         return {**vars(self), **whole}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        self._offload = Offload() if state["_offload"] else None
         # Made anew, as pickle gives tensors that shared their memory a copy each.
         self._parts = self._in_parts()
 

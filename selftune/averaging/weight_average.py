@@ -166,7 +166,8 @@ class WeightAverage:
         if self._memory is None:
             self._fsdp_modules = fsdp_modules(self._model)
             reshard(self._fsdp_modules)
-            self._memory = Memory(self.profile, self._places, self._offload)
+            with torch.inference_mode(False):  # its tensors could not be updated outside
+                self._memory = Memory(self.profile, self._places, self._offload)
         return self._memory
 
     def _settle(self) -> None:

@@ -160,3 +160,14 @@ def test_a_count_that_is_none_is_refused_and_changes_nothing(name, wrong):
     with pytest.raises(ValueError, match="its counts are"):
         average.load_state_dict({**before, "tensors": tensors, name: wrong})
     assert same(average.state_dict(), before)
+
+
+@pytest.mark.parametrize("offload", [False, True])
+def test_a_checkpoint_may_be_taken_and_loaded_in_inference_mode(offload):
+    model = network()
+    first, second = (WeightAverage(model, Polyak(), offload=offload) for _ in range(2))
+    with torch.inference_mode():
+        second.load_state_dict(first.state_dict())
+    for average in (first, second):
+        average.update()
+    assert same(first.weights(), second.weights())

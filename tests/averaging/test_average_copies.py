@@ -71,9 +71,15 @@ def test_a_copy_that_is_made_inside_swap_has_the_average(copied):
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_process_can_use_and_update_an_offloaded_average():
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_forked_process_can_use_and_update_an_offloaded_average(copied):
     context = multiprocessing.get_context("fork")
     model, optimizer = followed(Polyak(), offload=True)
+    if copied:
+        model = copy.deepcopy(model)
+        optimizer = AdamW(model.parameters(), lr=0.1)
+        model.average.attach(optimizer)
+        train(model, optimizer, range(3))
     results = context.Queue()
 
     def child():

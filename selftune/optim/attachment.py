@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, cast
 from weakref import WeakKeyDictionary, ref
 
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from selftune.optim.engine.collectives import plain
+from selftune.optim.engine.remarks import remark
 
 
 def attach(model: nn.Module | Iterable[nn.Module], optimizer: torch.optim.Optimizer) -> Attachment:
@@ -29,7 +32,7 @@ def attach(model: nn.Module | Iterable[nn.Module], optimizer: torch.optim.Optimi
 
     - `model.train()` and `model.eval()` move the weights. So does a forward pass of the model or
       of any submodule: to the training weights if the model is in training mode or gradients are
-      enabled, as gradients are always taken there, and to the evaluation weights otherwise. With
+      enabled and required, as they are always taken there, else to the evaluation weights. With
       several models, all have to be in eval mode. Inside `optimizer.evaluation_weights()` nothing
       moves the weights.
     - `state_dict()` of the model, of a submodule, or of the optimizer moves to the evaluation
@@ -43,7 +46,7 @@ def attach(model: nn.Module | Iterable[nn.Module], optimizer: torch.optim.Optimi
     model: the module that you call, after it was wrapped by DistributedDataParallel, `fully_shard`
         or torch.compile. If it is compiled later, only `train()` and `eval()` move the weights, and
         not its forward passes. Give several models if they share the optimizer; attach several
-        optimizers one by one. `torch.jit.script` makes a copy, which is not attached.
+        optimizers one by one. `torch.jit.script` takes a copy, which is not attached.
     optimizer: one with `train()` and `eval()`, or a framework's wrapper around one.
 
     Attaching the same pair again returns the first attachment. Raises ValueError for an optimizer
@@ -83,7 +86,7 @@ def attach(model: nn.Module | Iterable[nn.Module], optimizer: torch.optim.Optimi
         if not shared.isdisjoint(map(id, _params(other))):
             raise ValueError(
                 f"the model follows another {type(other).__name__} with the same parameters; "
-                "call remove() on what its attach() returned"
+                "build the model anew, or call remove() on what its attach() returned"
             )
     return Attachment(models, optimizer)
 
@@ -99,6 +102,9 @@ class Attachment:
         self._models = tuple(map(ref, models))
         self.optimizer = optimizer
         self._running = 0  # depth of nested forward passes, of which only the outermost moves
+        # Whether the model ran in eval mode with gradients enabled since the last step.
+        self._has_run_with_gradients = False
+        self._has_remarked = False
         self._hooks: list[Any] = [
             optimizer.register_step_pre_hook(_Hook(self._before_step)),
             optimizer.register_state_dict_pre_hook(_Hook(self._to_evaluation)),
@@ -110,6 +116,7 @@ class Attachment:
                 self._watch(part, _Train)
             for part in model.modules():
                 self._watch(part, _Reduce)
+                self._watch(part, _Script)
                 direct = part.named_parameters(recurse=False)
                 names = {name for name, p in direct if id(p) in own}
                 self._hooks += [
@@ -136,7 +143,7 @@ class Attachment:
             others = [each for each in _attachments_of.get(part, ()) if each is not self]
             _attachments_of[part] = others
             if not others:
-                for kind in (_Train, _Reduce):
+                for kind in (_Train, _Reduce, _Script):
                     if isinstance(part.__dict__.get(kind.name), kind):
                         part.__dict__[kind.name].take_away(part)
         self._watched.clear()
@@ -155,7 +162,11 @@ class Attachment:
 
     def follow_mode(self) -> None:
         """Move the weights after a change of the models' modes."""
-        self._move(to_training=any(model.training for model in self._alive()))
+        training = any(model.training for model in self._alive())
+        if training and self._has_run_with_gradients:
+            self._has_run_with_gradients = False
+            self._remark_on_gradients()
+        self._move(training)
 
     def to_evaluation(self) -> None:
         """Move to the evaluation weights, before they are saved or copied."""
@@ -164,7 +175,7 @@ class Attachment:
     def _alive(self) -> list[nn.Module]:
         return [model for each in self._models if (model := each()) is not None]
 
-    def _watch(self, part: nn.Module, kind: type[_Train | _Reduce]) -> None:
+    def _watch(self, part: nn.Module, kind: type[_Train | _Reduce | _Script]) -> None:
         attachments = _attachments_of.setdefault(part, [])
         if self not in attachments:
             attachments.append(self)
@@ -172,16 +183,42 @@ class Attachment:
         if not isinstance(part.__dict__.get(kind.name), kind):
             part.__dict__[kind.name] = kind(part)
 
-    def _enter(self, *_: Any) -> None:
+    def _enter(self, _: Any, inputs: tuple[Any, ...]) -> None:
         self._running += 1  # first: `_leave` is called even if this fails
-        if self._running == 1:
-            training = any(model.training for model in self._alive())
-            self._move(training or torch.is_grad_enabled() or _is_differentiated())
+        if self._running > 1:
+            return
+        training = any(model.training for model in self._alive())
+        required = any(p.requires_grad for p in _params(self.optimizer))
+        with_gradients = required and torch.is_grad_enabled()
+        self._move(training or with_gradients or (required and _is_differentiated()))
+        if with_gradients and not training and self._is_at_training_weights():
+            # An input that requires a gradient is one of an attack, or of a checkpointed part.
+            wanted = any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
+            is_traced = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+            self._has_run_with_gradients |= not (wanted or is_traced)
 
     def _leave(self, *_: Any) -> None:
         self._running -= 1
 
+    def _is_at_training_weights(self) -> bool:
+        """Whether the weights are those of training, and a step has made others of evaluation."""
+        return (
+            bool(self.optimizer.state)
+            and getattr(self.optimizer, "averages", True)
+            and self.optimizer.param_groups[0].get("train_mode", False)
+        )
+
+    def _remark_on_gradients(self) -> None:
+        if not self._has_remarked:
+            self._has_remarked = True
+            remark(
+                "the model was evaluated in eval mode with gradients enabled, and so at the "
+                f"training weights of {type(self.optimizer).__name__}, where gradients are taken: "
+                "wrap validation in torch.no_grad()"
+            )
+
     def _before_step(self, *_: Any) -> None:
+        self._has_run_with_gradients = False
         self._move(to_training=True)
 
     def _to_evaluation(self, *_: Any) -> None:
@@ -200,7 +237,7 @@ class Attachment:
         for part in (part for model in self._alive() for part in model.modules()):
             if hasattr(type(part), "reshard"):
                 part.reshard()  # pyright: ignore[reportCallIssue]
-        with torch.inference_mode(False):
+        with _untraced(), torch.inference_mode(False):
             optimizer.train() if to_training else optimizer.eval()
 
 
@@ -215,10 +252,7 @@ class _Hook:
         self.function = function
 
     def __call__(self, *args: Any) -> None:
-        if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
-            with _untraced():
-                self.function(*args)
-        elif not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling():
             self.function(*args)
 
     def __deepcopy__(self, memo: Any) -> Any:
@@ -324,12 +358,38 @@ class _Reduce:
         del module.__dict__[self.name]
 
 
+class _Script:
+    """A replacement of `__prepare_scriptable__`, so that `torch.jit.script` takes a plain copy."""
+
+    name = "__prepare_scriptable__"
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = ref(module)
+
+    def __call__(self) -> Any:
+        module = self.module()
+        caller = cast("FrameType", cast("FrameType", inspect.currentframe()).f_back)
+        if caller.f_back and caller.f_back.f_code is caller.f_code:
+            # torch would put the copy into the surrounding module itself, in place of this one.
+            raise ValueError(
+                f"torch.jit.script was given a module around an attached {type(module).__name__}: "
+                "give it a copy.deepcopy of that module"
+            )
+        copied = copy.deepcopy(module)
+        return getattr(copied, self.name, lambda: copied)()
+
+    def take_away(self, module: nn.Module) -> None:
+        del module.__dict__[self.name]
+
+
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
     """A module's `__dict__` without what `attach` has added."""
     plain: dict[str, Any] = {}
     value: Any
     for name, value in state.items():
-        if isinstance(value, _Reduce) or (isinstance(value, _Train) and value.original is None):
+        if isinstance(value, _Reduce | _Script):
+            continue
+        if isinstance(value, _Train) and value.original is None:
             continue
         if isinstance(value, _Train):
             value = value.original

@@ -506,12 +506,28 @@ def test_a_copy_trains_with_another_optimizer_and_may_be_attached_to_it():
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
-def test_a_copy_can_be_scripted():
-    model, _, _, at_evaluation = trained()
-    scripted = torch.jit.script(copy.deepcopy(model).eval())
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: model])
+def test_an_attached_model_and_its_copy_can_be_scripted(copied):
+    model, optimizer, _, at_evaluation = trained()
+    scripted = torch.jit.script(copied(model).eval())
     assert torch.equal(weights(scripted), at_evaluation)
     with evaluating(model):
         assert torch.equal(scripted(batch(0)), model(batch(0)))
+    assert not any(part._forward_pre_hooks or part._forward_hooks for part in scripted.modules())
+    train(model.train(), optimizer, range(3))
+    scripted(batch(0))
+    assert optimizer.param_groups[0]["train_mode"]
+    assert torch.equal(weights(scripted), at_evaluation)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_scripting_a_module_around_an_attached_one_is_refused_and_leaves_it_in_place():
+    model, *_ = trained()
+    around = nn.Sequential(model)
+    with pytest.raises(ValueError, match=r"around an attached Sequential.*copy\.deepcopy"):
+        torch.jit.script(around)
+    assert around[0] is model
+    torch.jit.script(copy.deepcopy(around))
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")
@@ -521,7 +537,7 @@ def test_a_traced_model_is_at_the_evaluation_weights(grad_enabled):
     with evaluating(model):
         at_evaluation = weights(model)
     model.eval()
-    model(batch(0))  # with gradients: at the training weights
+    model(batch(0).requires_grad_())  # at the training weights
     assert optimizer.param_groups[0]["train_mode"]
     with torch.set_grad_enabled(grad_enabled):
         traced = torch.jit.trace(model, batch(0))
@@ -559,6 +575,55 @@ def test_the_modes_alone_move_the_weights():
     assert torch.equal(weights(model), at_evaluation)
     model.train()
     torch.testing.assert_close(weights(model), at_training, rtol=1e-12, atol=1e-14)
+
+
+def test_a_frozen_model_is_evaluated_at_the_evaluation_weights_with_gradients_enabled_too():
+    model, _, _, at_evaluation = trained()
+    model.train().requires_grad_(False)
+    model.eval()
+    model(batch(0))
+    assert torch.equal(weights(model), at_evaluation)
+
+
+def test_an_evaluation_with_gradients_enabled_is_warned_of_once():
+    model, *_ = trained()
+    model.eval()
+    model(batch(0))
+    with pytest.warns(UserWarning, match=r"in eval mode with gradients.*torch\.no_grad") as told:
+        model.train()
+    assert [each.filename for each in told] == [__file__]
+    model.eval()
+    model(batch(0))
+    model.train()
+
+
+def reentrant(model: nn.Module) -> None:
+    checkpoint(model, batch(0).requires_grad_(), use_reentrant=True).sum().backward()
+
+
+def compiled(model: nn.Module) -> None:
+    torch.compile(model, backend="eager")(batch(0))
+    torch._dynamo.reset()
+
+
+# Each is called in eval mode.
+NO_EVALUATIONS = {
+    "without gradients": torch.no_grad()(lambda model, _: model(batch(0))),
+    "a training step": lambda model, optimizer: train(model, optimizer, range(1)),
+    "an attack": lambda model, _: model(batch(0).requires_grad_()),
+    "checkpointing": lambda model, _: reentrant(model),
+    "tracing": lambda model, _: torch.jit.trace(model, batch(0)),
+    "compiling": lambda model, _: compiled(model),
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit", "ignore:The .grad attribute of a Tensor")
+@pytest.mark.parametrize("use", NO_EVALUATIONS.values(), ids=NO_EVALUATIONS.keys())
+def test_what_is_no_evaluation_with_gradients_is_not_warned_of(use):
+    model, optimizer, *_ = trained()
+    model.eval()
+    use(model, optimizer)
+    model.train()  # warnings are errors
 
 
 def test_a_part_of_a_part_that_is_called_by_itself_is_differentiated_at_the_training_weights():
@@ -650,7 +715,7 @@ def test_a_second_optimizer_of_the_same_parameters_is_refused():
     model, optimizer = pair()
     attachment = attach(model, optimizer)
     other = ScheduleFreeSGD(model.parameters(), lr=0.1)
-    with pytest.raises(ValueError, match=r"another ScheduleFreeAdamW.*remove\(\)"):
+    with pytest.raises(ValueError, match=r"another ScheduleFreeAdamW.*build the model anew"):
         attach(model, other)
     attachment.remove()
     attach(model, other)

@@ -613,7 +613,8 @@ def test_a_step_at_the_evaluation_weights_is_refused(cls):
     optimizer.eval()
     before = snapshot(optimizer, params)
     called = []
-    with pytest.raises(RuntimeError, match=rf"{cls.__name__}\.step\(\) at the evaluation weights"):
+    said = rf"{cls.__name__}\.step\(\) at the evaluation weights; call optimizer\.train\(\) first"
+    with pytest.raises(RuntimeError, match=said):
         optimizer.step(lambda: called.append("closure"))
     assert same(snapshot(optimizer, params), before)
     assert not called

@@ -309,7 +309,9 @@ class EvaluationWeights(ABC):
         """Raise RuntimeError if the parameters are at the evaluation weights."""
         if not self.param_groups[0]["train_mode"]:
             name = type(self).__name__
-            raise RuntimeError(f"{name}.step() at the evaluation weights; call train() first")
+            raise RuntimeError(
+                f"{name}.step() at the evaluation weights; call optimizer.train() first"
+            )
 
 
 def _holders(params: list[Tensor]) -> list[int]:

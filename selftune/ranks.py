@@ -1,4 +1,4 @@
-"""Which process of a distributed run writes files."""
+"""The rank that writes the files of a distributed run."""
 
 from __future__ import annotations
 

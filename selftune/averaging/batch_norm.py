@@ -25,7 +25,8 @@ def recalibrate_batch_norm(
     BatchNorm nothing runs. InstanceNorms that track statistics are treated in the same way.
 
     batches: a few training batches, each passed to `forward`; one pass, in order.
-    forward: (model, batch) -> anything; `model(batch)` if None.
+    forward: (model, batch) -> anything; if None, `model(batch)`, or `model(batch[0])` for a batch
+        that is a list or a tuple, as in `torch.optim.swa_utils.update_bn`.
     Raises ValueError, and changes nothing, if `batches` is empty.
     """
     norms = [m for m in model.modules() if isinstance(m, _NormBase) and m.track_running_stats]
@@ -48,9 +49,14 @@ def recalibrate_batch_norm(
             for norm in norms:
                 if isinstance(norm, _InstanceNorm):  # it does not support momentum=None
                     norm.momentum = 1 / count
-            _ = model(batch) if forward is None else forward(model, batch)
+            _ = _forward(model, batch) if forward is None else forward(model, batch)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         for module, mode in training.items():
             module.training = mode
+
+
+def _forward(model: nn.Module, batch: Any) -> Any:
+    inputs: Any = batch[0] if isinstance(batch, list | tuple) else batch
+    return model(inputs)

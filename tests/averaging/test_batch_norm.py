@@ -156,6 +156,14 @@ def test_the_mode_of_the_model_does_not_matter(training):
     torch.testing.assert_close(buffers(net), buffers(other), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_of_inputs_with_labels_the_inputs_are_passed_to_the_model(kind):
+    net, other = model(), model()
+    recalibrate_batch_norm(net, [kind((inputs, torch.ones(8))) for inputs in batches()])
+    recalibrate_batch_norm(other, batches())
+    torch.testing.assert_close(buffers(net), buffers(other), rtol=0, atol=0)
+
+
 def test_no_batches_are_refused_and_the_statistics_kept():
     net = model()
     before = buffers(net)

@@ -257,7 +257,10 @@ class WeightAverage:
         return not self.folds
 
     def _nothing_yet(self) -> str:
-        return f"nothing is averaged after {self.steps} steps by {self.profile}"
+        text = f"nothing is averaged after {self.steps} steps by {self.profile}"
+        if self.steps or self._attached():
+            return text
+        return f"{text}: call attach(optimizer) before training, or update() after each step"
 
     # -- checkpoints --------------------------------------------------------------------------
 

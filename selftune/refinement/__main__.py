@@ -15,9 +15,12 @@ from selftune.refinement.norm_log import NormLog
 from selftune.refinement.refine import KINDS, refine
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command. Returns 0, or 1 after printing an error to stderr in one line."""
-    options = _parser().parse_args(arguments)
+def main(arguments: list[str] | None = None, prog: str = "python -m selftune.schedules") -> int:
+    """Run the command. Returns 0, or 1 after printing an error to stderr in one line.
+
+    prog: by which the command was called, for its help.
+    """
+    options = _parser(prog).parse_args(arguments)
     try:
         refined = refine(
             _log(options),
@@ -83,8 +86,8 @@ def _say(text: str) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m selftune.schedules")
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog)
     command = parser.add_subparsers(required=True).add_parser(
         "refine", help="the schedule that is best for the gradient norms of an earlier run"
     )
@@ -150,4 +153,4 @@ def _where(log: str, text: str) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(prog="python -m selftune.refinement"))

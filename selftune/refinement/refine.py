@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from os import PathLike
+from typing import Any, Literal
 
 import numpy as np
 
@@ -157,6 +158,7 @@ def _as_log(
             raise ValueError("steps= belongs to plain norms; this log has its own")
         known = {"lrs": given_lrs, "weight_decay": weight_decay}
         return replace(log, **{name: v for name, v in known.items() if v is not None})
+    _require_norms(log)
     norms = np.asarray(log, dtype=np.float64)
     if norms.ndim != 1:
         raise ValueError(f"norms must be a list of numbers, got an array of shape {norms.shape}")
@@ -166,6 +168,16 @@ def _as_log(
         lrs=given_lrs,
         weight_decay=weight_decay,
     )
+
+
+def _require_norms(log: Any) -> None:
+    """Raise ValueError for the path of a log, and for the recorder that has one."""
+    if isinstance(log, str | PathLike):
+        path = str(log)  # pyright: ignore[reportUnknownArgumentType]
+        raise ValueError(f"refine() takes a log, got the path {path!r}: write NormLog.load(path)")
+    if isinstance(getattr(log, "log", None), NormLog):
+        name = type(log).__name__
+        raise ValueError(f"refine() takes a log, got the recorder {name}: write recorder.log")
 
 
 def _kind(log: NormLog, kind: str) -> tuple[str, str]:

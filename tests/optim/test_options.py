@@ -40,7 +40,7 @@ def test_a_packages_argument_that_changes_nothing_is_taken_and_not_kept(cls, opt
 @pytest.mark.parametrize(
     ("option", "instead"),
     [
-        ({"fused": True}, "compile=True"),
+        ({"fused": True}, "compile=True fuses the operations of a step where it can"),
         ({"maximize": True}, "negative of the objective"),
         ({"amsgrad": True}, "torch.optim.AdamW"),
         ({"capturable": True}, "CUDA graph"),

@@ -93,3 +93,10 @@ def test_without_matplotlib_the_schedule_is_written_and_the_remedy_said(
     assert main(["refine", str(log), "--out", str(out), "--png", str(png)]) == 1
     assert Schedule.from_json(out.read_text()).total_steps == 2000
     assert "pip install 'selftune[plot]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["selftune.refinement", "selftune.schedules"])
+def test_its_help_has_the_name_by_which_it_was_called(module):
+    command = [sys.executable, "-m", module, "--help"]
+    help_text = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    assert help_text.startswith(f"usage: python -m {module} ")

@@ -1,6 +1,7 @@
 """Refinement: the theorem's identities, robustness, and what the diagnostics say."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -264,6 +265,20 @@ def test_weights_are_capped_where_norms_nearly_vanish():
 def test_a_log_that_gives_no_schedule_gives_one_clear_error(norms, options, message):
     with pytest.raises(ValueError, match=message):
         refine(norms, **options)
+
+
+@pytest.mark.parametrize("path", ["norms.csv", Path("norms.csv")])
+def test_the_path_of_a_log_is_told_how_to_be_loaded(path):
+    message = r"refine\(\) takes a log, got the path 'norms.csv': write NormLog.load\(path\)"
+    with pytest.raises(ValueError, match=message):
+        refine(path)
+
+
+def test_a_recorder_in_the_place_of_its_log_is_told():
+    with GradientNorms(Prodigy([torch.ones(1)])) as recorder:
+        message = r"takes a log, got the recorder GradientNorms: write recorder.log"
+        with pytest.raises(ValueError, match=message):
+            refine(recorder)
 
 
 def test_steps_are_not_given_twice():

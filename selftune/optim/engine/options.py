@@ -23,7 +23,7 @@ COUPLED: dict[str, Any] = dict.fromkeys(DECAY, False)
 EVERYWHERE: dict[str, tuple[tuple[object, ...], str]] = {
     "foreach": ((None, False, True), ""),
     "fsdp_in_use": ((False, True), ""),
-    "fused": ((None, False), "compile=True runs a step as one kernel"),
+    "fused": ((None, False), "compile=True fuses the operations of a step where it can"),
     "maximize": ((None, False), "minimize the negative of the objective"),
     "capturable": ((None, False), "a step is not captured in a CUDA graph"),
     "differentiable": ((None, False), "a step is not differentiated"),

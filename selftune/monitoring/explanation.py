@@ -12,6 +12,7 @@ from torch import Tensor
 from selftune.dtensor import whole
 from selftune.monitoring import measurements
 from selftune.monitoring.monitor import rows_of, steps_seen
+from selftune.optim.engine.step_guard import steps_without_gradients
 from selftune.step_hooks import innermost_optimizer, skipped_steps
 
 # A d that has not changed in so many steps is reported.
@@ -61,6 +62,11 @@ def _facts(optimizer: Any) -> Iterator[str]:
         far = measurements.distance_from_average(optimizer)
         if far is not None:
             yield f"The two are {float(far):.3g} of the weights' norm apart."
+        if _has_batch_norm(optimizer):
+            yield (
+                "The model's BatchNorm statistics are those of the training weights: call "
+                "recalibrate_batch_norm(model, batches) before evaluating."
+            )
     now = measurements.gradient_norm(optimizer)
     yield f"Gradient norm at present: {'no gradients' if now is None else f'{float(now):.3g}'}."
     if rows := rows_of(optimizer):
@@ -72,6 +78,7 @@ def _facts(optimizer: Any) -> Iterator[str]:
 def _problems(optimizer: Any) -> Iterator[str]:
     yield from _of_numbers(optimizer)
     yield from _of_steps(optimizer)
+    yield from _of_models(optimizer)
     yield from _of_learning_rates(optimizer)
     yield from _of_distance(optimizer)
     yield from _of_place(optimizer)
@@ -118,6 +125,22 @@ def _of_steps(optimizer: Any) -> Iterator[str]:
                 f"{len(never)} of {len(wanting)} parameters never stepped, as they never had a "
                 f"gradient: {_which(optimizer, never)}. Are they part of the loss?"
             )
+    elif not made and (idle := steps_without_gradients(optimizer)):
+        yield (
+            f"step() was called {_counted(idle, 'time')}, and no parameter had a gradient: call "
+            "loss.backward() before step(), and make the optimizer from the parameters of the "
+            "model that is trained"
+        )
+
+
+def _of_models(optimizer: Any) -> Iterator[str]:
+    names = [name for each in _attachments(optimizer) for name in each.not_held()]
+    if names:
+        yield (
+            f"no attached optimizer holds {_counted(len(names), 'parameter')} of the model with "
+            f"gradients: {_first(names)}. Unless another optimizer trains them, make this one from "
+            "model.parameters()"
+        )
 
 
 def _of_learning_rates(optimizer: Any) -> Iterator[str]:
@@ -202,7 +225,18 @@ def _averages(optimizer: Any) -> bool:
 
 
 def _attached(optimizer: Any) -> bool:
-    return bool(getattr(optimizer, "attachments", ()))
+    return bool(_attachments(optimizer))
+
+
+def _attachments(optimizer: Any) -> list[Any]:
+    return getattr(optimizer, "attachments", [])
+
+
+def _has_batch_norm(optimizer: Any) -> bool:
+    """Whether an attached model has running statistics, which a BatchNorm updates in training."""
+    models = (model for each in _attachments(optimizer) for model in each.models())
+    parts = (part for model in models for part in model.modules())
+    return any(isinstance(getattr(part, "running_mean", None), Tensor) for part in parts)
 
 
 def _is_finite(tensor: Tensor) -> bool:
@@ -217,5 +251,8 @@ def _which(optimizer: Any, params: list[Tensor]) -> str:
         for group in optimizer.param_groups
         for p, name in zip(group["params"], group.get("param_names", ()), strict=False)
     }
-    shown = [names.get(id(p), f"shape {tuple(p.shape)}") for p in params[:3]]
-    return ", ".join([*shown, "..."] if len(params) > 3 else shown)
+    return _first([names.get(id(p), f"shape {tuple(p.shape)}") for p in params])
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join([*names[:3], "..."] if len(names) > 3 else names)

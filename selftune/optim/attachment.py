@@ -162,7 +162,7 @@ class Attachment:
 
     def follow_mode(self) -> None:
         """Move the weights after a change of the models' modes."""
-        training = any(model.training for model in self._alive())
+        training = any(model.training for model in self.models())
         if training and self._has_run_with_gradients:
             self._has_run_with_gradients = False
             self._remark_on_gradients()
@@ -172,7 +172,20 @@ class Attachment:
         """Move to the evaluation weights, before they are saved or copied."""
         self._move(to_training=False)
 
-    def _alive(self) -> list[nn.Module]:
+    def not_held(self) -> list[str]:
+        """The models' parameters with gradients that no optimizer attached to them holds."""
+        names: list[str] = []
+        for model in self.models():
+            held = {id(p) for each in _attachments_of[model] for p in _params(each.optimizer)}
+            names += [
+                name
+                for name, p in model.named_parameters()
+                if (p.requires_grad or p.grad is not None) and id(p) not in held
+            ]
+        return names
+
+    def models(self) -> list[nn.Module]:
+        """The attached models that are still in use."""
         return [model for each in self._models if (model := each()) is not None]
 
     def _watch(self, part: nn.Module, kind: type[_Train | _Reduce | _Script]) -> None:
@@ -187,7 +200,7 @@ class Attachment:
         self._running += 1  # first: `_leave` is called even if this fails
         if self._running > 1:
             return
-        training = any(model.training for model in self._alive())
+        training = any(model.training for model in self.models())
         required = any(p.requires_grad for p in _params(self.optimizer))
         with_gradients = required and torch.is_grad_enabled()
         self._move(training or with_gradients or (required and _is_differentiated()))
@@ -234,7 +247,7 @@ class Attachment:
             return
         # After a forward pass without a backward pass fully_shard keeps full parameters and would
         # use them again, but the optimizer writes to the shards.
-        for part in (part for model in self._alive() for part in model.modules()):
+        for part in (part for model in self.models() for part in model.modules()):
             if hasattr(type(part), "reshard"):
                 part.reshard()  # pyright: ignore[reportCallIssue]
         with _untraced(), torch.inference_mode(False):

@@ -100,6 +100,13 @@ def without_gradients():
     return optimizer
 
 
+def idle():
+    optimizer = optim.SelfTune(weights())
+    for _ in range(3):
+        optimizer.step()
+    return optimizer
+
+
 def zero_gradients():
     optimizer, params = trained(torch.optim.SGD)
     for p in params:
@@ -164,6 +171,7 @@ def huge_steps():
         (never_stepped, "1 of 2 parameters never stepped"),
         (never_stepped, "bias. Are they part of the loss?"),
         (without_gradients, "no parameter had a gradient at step 1"),
+        (idle, "step() was called 3 times, and no parameter had a gradient"),
         (zero_gradients, "all gradients are zero"),
         (spoilt, "1 of 4 parameters have values that are not finite"),
         (still, "d has not moved from d0 = 1e-06 in 100 steps"),
@@ -182,6 +190,38 @@ def test_what_looks_wrong_is_said(make, said):
 def test_a_run_that_goes_well_has_no_remark_on_d():
     optimizer, _ = trained(optim.Prodigy, steps=150)
     assert "d has" not in explain(optimizer)
+
+
+def test_at_most_three_parameters_that_are_left_out_are_named_and_no_frozen_ones():
+    model = torch.nn.Sequential(*(torch.nn.Linear(3, 3) for _ in range(4)))
+    model[0].weight.requires_grad_(False)
+    optimizer = optim.ScheduleFreeAdamW(model[3].parameters())
+    attach(model, optimizer)
+    assert "5 parameters of the model with gradients: 0.bias, 1.weight, 1.bias, ..." in explain(
+        optimizer
+    )
+
+
+def test_a_parameter_that_another_attached_optimizer_holds_is_not_said_to_be_left_out():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+    one, other = (optim.ScheduleFreeAdamW(part.parameters()) for part in model)
+    attach(model, one)
+    assert "holds 2 parameters of the model with gradients: 1.weight, 1.bias. " in explain(one)
+    attach(model, other)
+    assert explain(one).endswith("Nothing looks wrong.")
+
+
+@pytest.mark.parametrize("cls", [optim.SelfTune, optim.AdamW])
+@pytest.mark.parametrize("kept", [True, False])
+def test_statistics_of_batch_norm_are_a_fact_where_an_average_is_evaluated(cls, kept):
+    norm = torch.nn.BatchNorm1d(2, track_running_stats=kept)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), norm)
+    optimizer = cls(model.parameters())
+    attach(model, optimizer)
+    text = explain(optimizer)
+    said = "recalibrate_batch_norm(model, batches) before evaluating" in text
+    assert said == (kept and cls is optim.SelfTune)
+    assert text.endswith("Nothing looks wrong.")
 
 
 def test_something_else_than_an_optimizer_is_refused():

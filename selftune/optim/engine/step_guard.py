@@ -49,6 +49,12 @@ def guard_of(optimizer: Any) -> Guard:
     return attributes["_guard"]
 
 
+def steps_without_gradients(optimizer: Any) -> int:
+    """How many of the latest steps in a row found no gradient; 0 for optimizers not of ours."""
+    guard = getattr(optimizer, "_guard", None)
+    return guard.without_gradients if isinstance(guard, Guard) else 0
+
+
 class Guard:
     """What the checks remember of an optimizer from step to step."""
 

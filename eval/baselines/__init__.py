@@ -3,8 +3,8 @@
 results.jsonl holds what `python -m eval.self_tuning --workload all --method all` wrote, and
 seed_1.jsonl the same with --seed 1; seed_1_others.jsonl has muon_torch and
 benchmarks/shrunk_distance.py:shrunk beside them. wide_seed_9.jsonl has four methods on the wide
-suite, wide_seed_9_study_0.jsonl three published ones in one study of it, and
-published_methods.jsonl sixteen of them in one study of the pocket suite.
+suite, wide_seed_9_others.jsonl thirteen more, and wide_seed_9_study_0.jsonl three in one study.
+published_methods.jsonl has sixteen published methods on the pocket suite, some in three studies.
 """
 
 from pathlib import Path

@@ -56,6 +56,13 @@ def test_the_page_shows_their_table():
     assert shown[0] == table(assemble(RECORDED, [], ORDER))
 
 
+def test_the_page_shows_the_table_with_the_published_methods_as_the_command_prints_it(capsys):
+    page = (REPOSITORY / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    published = baselines.RESULTS.with_name("published_methods.jsonl")
+    assert main(["--results", str(baselines.RESULTS), str(published)]) == 0
+    assert capsys.readouterr().out.strip() in page
+
+
 def test_the_page_shows_the_table_of_the_wide_suite_as_the_command_prints_it(capsys):
     page = (REPOSITORY / "docs" / "benchmark.md").read_text(encoding="utf-8")
     files = [str(baselines.RESULTS.with_name(f"wide_seed_9{n}.jsonl")) for n in ("", "_others")]
@@ -81,6 +88,17 @@ def test_on_the_wide_suite_self_tune_is_first_in_all_but_one_pair_of_those_in_wh
         )
         assert sum(ours[key] < theirs[key] for key in ours) == 27 - behind[other]
         assert sum(ours[key] > theirs[key] for key in ours) == behind[other]
+
+
+def test_fourteen_methods_are_recorded_on_every_pocket_workload_in_three_studies():
+    published = baselines.read(baselines.RESULTS.with_name("published_methods.jsonl"))
+    keys = {(r["method"], r["workload"], r["study"]) for r in RECORDED + published}
+    recorded = {
+        m
+        for m in methods_of(RECORDED + published)
+        if all((m, w, study) in keys for w in ORDER for study in range(3))
+    }
+    assert len(recorded) == 14
 
 
 def test_seventeen_methods_are_recorded_on_every_wide_workload_in_three_studies():

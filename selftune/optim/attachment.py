@@ -200,11 +200,13 @@ class Attachment:
         self._running += 1  # first: `_leave` is called even if this fails
         if self._running > 1:
             return
-        training = any(model.training for model in self.models())
+        if any(model.training for model in self.models()):
+            self._move(to_training=True)
+            return
         required = any(p.requires_grad for p in _params(self.optimizer))
         with_gradients = required and torch.is_grad_enabled()
-        self._move(training or with_gradients or (required and _is_differentiated()))
-        if with_gradients and not training and self._is_at_training_weights():
+        self._move(with_gradients or (required and _is_differentiated()))
+        if with_gradients and self._is_at_training_weights():
             # An input that requires a gradient is one of an attack, or of a checkpointed part.
             wanted = any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
             is_traced = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]

@@ -78,16 +78,27 @@ def test_several_files_of_trials_make_one_pool(capsys):
     assert all(f"| {name} |" in printed for name in ("self_tune", "muon_torch", "shrunk"))
 
 
-def test_on_the_wide_suite_self_tune_is_first_in_all_but_one_pair_of_those_in_which_one_arrives():
-    behind = {"schedule_free_adamw": 1, "nadamw_pocket": 1, "schedule_free_prodigy": 0}
-    steps = {(r["method"], r["workload"], r["study"]): r["steps_to_target"] for r in ON_WIDE}
-    for other in methods_of(ON_WIDE) - {"self_tune"}:
+# The pairs on the wide suite, of those in which either arrives, in which a method is ahead of
+# SelfTune, as README and docs/benchmark.md say.
+AHEAD = {"muon_jax": 4, "muon_torch": 3}
+NEVER_AHEAD = {
+    *("schedule_free_prodigy", "schedule_free_v1", "schedule_free_v2"),
+    *("lion", "nadamw", "dadapt_adam"),
+}
+
+
+def test_on_the_wide_suite_self_tune_is_first_in_all_but_few_pairs_of_those_in_which_one_arrives():
+    trials = ON_WIDE + OTHERS_ON_WIDE
+    steps = {(r["method"], r["workload"], r["study"]): r["steps_to_target"] for r in trials}
+    for other in methods_of(trials) - {"self_tune"}:
         ours, theirs = (
             {key[1:]: steps[key] or inf for key in steps if key[0] == name}
             for name in ("self_tune", other)
         )
-        assert sum(ours[key] < theirs[key] for key in ours) == 27 - behind[other]
-        assert sum(ours[key] > theirs[key] for key in ours) == behind[other]
+        behind = AHEAD.get(other, int(other not in NEVER_AHEAD))
+        pairs = 28 if other in AHEAD else 27
+        assert sum(ours[key] < theirs[key] for key in ours) == pairs - behind
+        assert sum(ours[key] > theirs[key] for key in ours) == behind
 
 
 def test_fifteen_methods_are_recorded_on_every_pocket_workload_in_three_studies():

@@ -84,6 +84,19 @@ def test_with_more_studies_only_methods_recorded_in_all_of_them_are_compared():
     assert without.name == again[0]["method"] != again[-1]["method"]
 
 
+def test_the_page_gives_the_correlation_over_three_studies(capsys):
+    assert trust.main(["--studies", "3"]) == 0
+    page = (DOCS / "trust.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| published-v0.6-a100 \| score(?: by seconds)? \| .*$", capsys.readouterr().out, re.M
+    )
+    assert len(rows) == 2
+    for row in rows:
+        _, _, _, pairs, spearman, interval, *_ = map(str.strip, row.split("|"))
+        assert pairs == "7"
+        assert f"{spearman} ({interval})" in page
+
+
 def test_more_studies_than_are_recorded_are_refused_in_one_line(capsys):
     with pytest.raises(SystemExit) as ended:
         trust.main(["--studies", "99"])

@@ -93,7 +93,7 @@ def test_the_page_gives_the_correlation_over_three_studies(capsys):
     assert len(rows) == 2
     for row in rows:
         _, _, _, pairs, spearman, interval, *_ = map(str.strip, row.split("|"))
-        assert pairs == "7"
+        assert pairs == "8"
         assert f"{spearman} ({interval})" in page
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from operator import methodcaller
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -73,13 +74,16 @@ class Cohort:
 
     def memory(self) -> list[Any]:
         """The ids of all tensors, their addresses, and whether they are contiguous."""
-        tensors = [*self.members]
-        tensors += [state.get(name) for state in self.states for name in self.names]
-        parts = own_parts([tensor for tensor in tensors if tensor is not None])
+        try:
+            columns = [list(map(itemgetter(name), self.states)) for name in self.names]
+        except KeyError:  # a state was deleted
+            return []
+        tensors = list(chain(self.members, *columns))
+        parts = own_parts(tensors)
         return [
             list(map(id, tensors)),
-            list(map(methodcaller("data_ptr"), parts)),
-            list(map(methodcaller("is_contiguous"), parts)),
+            list(map(Tensor.data_ptr, parts)),
+            list(map(Tensor.is_contiguous, parts)),
         ]
 
     def advance(self, rule: Callable[[Group, State], State]) -> State:

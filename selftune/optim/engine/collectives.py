@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -25,7 +26,8 @@ def plain(tensor: Any) -> Tensor:
 def all_plain(tensors: Sequence[Any]) -> Sequence[Tensor]:
     """`plain` of each tensor; fast where none is sharded or complex."""
     parts = own_parts(tensors)
-    return list(map(plain, parts)) if any(map(torch.is_complex, parts)) else parts
+    dtypes = set(map(attrgetter("dtype"), parts))
+    return list(map(plain, parts)) if any(dtype.is_complex for dtype in dtypes) else parts
 
 
 def plain_grad(p: Any) -> Tensor:
@@ -42,7 +44,7 @@ def all_plain_grads(params: Sequence[Any]) -> Sequence[Tensor]:
     """`plain_grad` of each parameter; fast where no gradient is sharded or a lazy view."""
     grads = [p.grad for p in params]
     are_sharded = any(map(is_sharded, set(map(type, grads))))
-    if are_sharded or any(map(torch.is_conj, grads)) or any(map(torch.is_neg, grads)):
+    if are_sharded or any(map(Tensor.is_conj, grads)) or any(map(Tensor.is_neg, grads)):
         return list(map(plain_grad, params))
     return all_plain(grads)
 

@@ -10,7 +10,7 @@ accelerator whenever the host waits for the device anyway.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from operator import attrgetter, is_not, methodcaller
+from operator import attrgetter, is_not
 from typing import NamedTuple
 
 import torch
@@ -73,7 +73,8 @@ class Marks:
             self._versions = versions
         if after_step:
             self._steps += 1
-            self._whole = {p: plain(p).detach().clone() for p in params if p in self._touched}
+            touched = [p for p in params if p in self._touched] if self._touched else []
+            self._whole = {p: plain(p).detach().clone() for p in touched}
             self._touched.clear()
         elif self._whole:
             self._whole |= {p: plain(p).detach().clone() for p in params if p in self._whole}
@@ -189,7 +190,7 @@ def put(tensor: Tensor, value: Tensor, where: Tensor | None) -> None:
 
 def _versions_and_addresses(params: list[Tensor]) -> tuple[list[int], list[int]]:
     tensors = all_plain(params)
-    return list(map(attrgetter("_version"), tensors)), list(map(methodcaller("data_ptr"), tensors))
+    return list(map(attrgetter("_version"), tensors)), list(map(Tensor.data_ptr, tensors))
 
 
 def _sample(tensor: Tensor) -> Tensor:
